@@ -1,0 +1,15 @@
+"""The one exception for bad input: a sentence that says what was expected, what was found and what to do."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input from a user. The message is shown as it is and the command ends with exit code 2."""
+
+
+class DataError(InputError):
+    """Data that cannot be used: a missing folder, an unknown cell type, a damaged file."""
+
+
+class PolicyError(InputError):
+    """A policy file that cannot be used: damaged, of another version, or not what it claims."""
