@@ -18,8 +18,8 @@ from policy_search.cells.demo_shapes import Cell, Plane
 from policy_search.cells.demo_types import Body, Culture
 
 _GREY = 128.0  # background of a LIVECell frame
-_SOFT = 0.7  # px: membranes are not cut along pixels
-_LAP = 1.2  # px: annotators draw the outline around the bright rim, the body begins this far inside
+_SOFT = 0.5  # px: membranes are not cut along pixels
+_LAP = 1.0  # px: annotators draw the outline around the bright rim, the body begins this far inside
 _RING = 0.8  # amplitude that the phase ring passes
 
 
@@ -70,59 +70,81 @@ def phase_contrast(phase: Plane, halo: float, blur: float) -> Plane:
 
 
 def _phase(cells: Sequence[Cell], body: Body, tall: int, wide: int, rng: np.random.Generator) -> Plane:
-    """Sum of the cells' thickness, with nuclei and granules."""
+    """Optical phase of the whole culture: spread cells, those that ride on them, nucleoli and granules."""
     phase = np.zeros((tall, wide), np.float32)
     grainy = np.zeros((tall, wide), np.float32)
-    for cell in cells:
-        thickness, grains = _thickness(cell, body, rng)
-        phase[cell.window] += thickness
-        np.maximum(grainy[cell.window], grains, out=grainy[cell.window])
+    for sheet in ([c for c in cells if not c.riding], [c for c in cells if c.riding]):
+        if sheet:
+            _lay(sheet, body, phase, grainy, rng)
     phase = np.asarray(cv2.GaussianBlur(phase, (0, 0), _SOFT))
-    fine = _granules(tall, wide, 0.07, 0.55, rng)
-    coarse = _granules(tall, wide, 0.02, 1.0, rng)
+    fine = _skewed_noise(tall, wide, 0.6, 0.5, rng)
+    coarse = _skewed_noise(tall, wide, 1.1, 0.9, rng)
     phase += grainy * (body.grain * fine + body.clump * coarse)
     return phase
 
 
-def _thickness(cell: Cell, body: Body, rng: np.random.Generator) -> tuple[Plane, Plane]:
-    """(h, w) phase of one cell and (h, w) weight of its granules."""
-    depth = cell.depth
-    middle = max(float(depth.max()), 1.0)
-    rim, dome = (body.rounded_rim, body.rounded_dome) if cell.rounded else (body.rim, body.dome)
-    strength = float(np.exp(rng.normal(0, 0.18)))
-    inside = depth**2 / (depth + _LAP)
-    edge = 1 - np.exp(-inside / body.ramp)
-    thickness = rim * edge + dome * (1 - (1 - depth / middle) ** 2)
-    grains = edge * np.float32(np.exp(rng.normal(0, 0.35)))
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    ys, xs = np.ogrid[: depth.shape[0], : depth.shape[1]]
-    squeeze = rng.uniform(0.75, 1.0)
-    angle = rng.uniform(0, np.pi)
-    across = (xs - x) * np.cos(angle) + (ys - y) * np.sin(angle)
-    along = (ys - y) * np.cos(angle) - (xs - x) * np.sin(angle)
-    nucleus_radius = min(0.62 * middle, 9.0) + 0.5
-    away = np.sqrt((across / squeeze) ** 2 + along**2) / nucleus_radius
-    if not cell.rounded:
-        nucleus = np.clip((1.15 - away) / 0.3, 0, 1)
-        thickness += body.nucleus * nucleus
-        near = np.exp(-((np.maximum(away - 1.3, 0) / 1.2) ** 2))
-        grains *= (1 - body.perinuclear) + body.perinuclear * near
-        grains *= 1 - 0.6 * nucleus
-    for _ in range(int(rng.integers(1, 4))):
-        turn, out = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.65) * nucleus_radius
-        dot = (xs - x - out * np.cos(turn)) ** 2 + (ys - y - out * np.sin(turn)) ** 2
-        thickness += body.nucleoli * rng.uniform(0.5, 1.2) * np.exp(-dot / (2 * rng.uniform(0.8, 1.3) ** 2))
-    thickness *= strength * cell.mask
-    return thickness.astype(np.float32), (grains * cell.mask).astype(np.float32)
+def _lay(sheet: Sequence[Cell], body: Body, phase: Plane, grainy: Plane, rng: np.random.Generator) -> None:
+    """Add cells that lie side by side: their thickness to `phase`, the weight of their granules to `grainy`.
+
+    All pixels are worked on at once; where edges lap the cell that is deeper there counts.
+    """
+    depth = np.zeros_like(phase)
+    owner = np.zeros(phase.shape, np.int32)
+    centre = np.zeros((len(sheet), 2), np.float32)
+    middle = np.zeros(len(sheet), np.float32)
+    for index, cell in enumerate(sheet):
+        deeper = cell.depth > depth[cell.window]
+        depth[cell.window][deeper] = cell.depth[deeper]
+        owner[cell.window][deeper] = index
+        row, column = divmod(int(cell.depth.argmax()), cell.depth.shape[1])
+        centre[index] = column + cell.x0, row + cell.y0
+        middle[index] = max(float(cell.depth[row, column]), 1.0)
+    count = len(sheet)
+    round_up = np.array([cell.rounded for cell in sheet])
+    rim = np.where(round_up, body.rounded_rim, body.rim) * np.exp(rng.normal(0, 0.2, count))
+    dome = np.where(round_up, body.rounded_dome, body.dome)
+    fringe = np.where(round_up, body.rounded_fringe, body.fringe) * np.exp(rng.normal(0, 0.2, count))
+    angle, squeeze = rng.uniform(0, np.pi, count), rng.uniform(0.7, 1.0, count)
+    nucleus_radius = np.minimum(0.6 * middle, 8.5) * rng.uniform(0.85, 1.15, count) + 0.5
+    nucleus_phase = np.where(round_up, 0.0, body.nucleus) * rng.uniform(0.6, 1.4, count)
+    richness = np.exp(rng.normal(0, 0.3, count))
+
+    # An edge is not equally steep all around: bright in some stretches, lost in others.
+    patchy = cv2.GaussianBlur(rng.standard_normal(phase.shape, np.float32), (0, 0), 4)
+    rows, columns = np.nonzero(depth)
+    patches = np.clip(1 + 0.55 / float(patchy.std()) * patchy[rows, columns], 0, None)
+    who = owner[rows, columns]
+    # A distance map of a pixel mask has steps; smoothed it runs along the outline.
+    deep = cv2.GaussianBlur(depth, (0, 0), 0.8)[rows, columns]
+    dx, dy = columns - centre[who, 0], rows - centre[who, 1]
+    c, s = np.cos(angle).astype(np.float32)[who], np.sin(angle).astype(np.float32)[who]
+    across = (dx * c + dy * s) / squeeze.astype(np.float32)[who]
+    away = np.sqrt(across**2 + (dy * c - dx * s) ** 2)
+    radius = nucleus_radius.astype(np.float32)[who]
+    edge = 1 - np.exp(-((np.maximum(deep - _LAP, 0.3) / body.ramp) ** 2))
+    nucleus = np.clip(radius - away + 0.5, 0, 1)
+    phase[rows, columns] += (
+        rim[who] * edge - fringe[who] * patches * np.exp(-((deep - 0.8) ** 2) / 0.8) + dome[who] * (1 - (1 - deep / middle[who]) ** 2) + nucleus_phase[who] * nucleus
+    )
+    near = np.exp(-((np.maximum(away - radius - 1, 0) / (1.1 * radius)) ** 2))
+    weight = richness[who] * edge * (1 - body.perinuclear * (1 - near))
+    grainy[rows, columns] = weight * np.where(round_up[who], 1, 1 - 0.55 * nucleus)
+
+    dots = rng.integers(1, 4, count)
+    whose = np.repeat(np.arange(count), dots)
+    turn, out = rng.uniform(0, 2 * np.pi, len(whose)), rng.uniform(0.1, 0.6, len(whose)) * nucleus_radius[whose]
+    x = np.rint(centre[whose, 0] + out * np.cos(turn)).astype(int).clip(0, phase.shape[1] - 1)
+    y = np.rint(centre[whose, 1] + out * np.sin(turn)).astype(int).clip(0, phase.shape[0] - 1)
+    impulses = np.zeros_like(phase)
+    impulses[y, x] = body.nucleoli * rng.uniform(0.5, 1.2, len(whose)) * (2 * np.pi)
+    phase += cv2.GaussianBlur(impulses, (0, 0), 1.0)
 
 
-def _granules(tall: int, wide: int, share: float, sigma: float, rng: np.random.Generator) -> Plane:
-    """(H, W) dots of one size: unit height for a lone dot, zero mean, a quarter of them thinner than their surroundings."""
-    draw = rng.random((tall, wide), np.float32)
-    dots = np.where(draw < 0.75 * share, 1.0, np.where(draw > 1 - 0.25 * share, -1.0, 0.0)).astype(np.float32)
-    dots *= rng.random((tall, wide), np.float32) + 0.25
-    field = cv2.GaussianBlur(dots, (0, 0), sigma) * np.float32(2 * np.pi * sigma**2)
-    return np.asarray(field - field.mean())
+def _skewed_noise(tall: int, wide: int, sigma: float, skew: float, rng: np.random.Generator) -> Plane:
+    """(H, W) zero mean, unit variance texture of one grain size; `skew` > 0 makes it dark spots on a light ground."""
+    smooth = cv2.GaussianBlur(rng.standard_normal((tall, wide), np.float32), (0, 0), sigma)
+    spots = np.exp(skew / float(smooth.std()) * smooth)
+    return np.asarray((spots - spots.mean()) / spots.std())
 
 
 def _add_debris(phase: Plane, cells: Sequence[Cell], density: float, rng: np.random.Generator) -> None:
@@ -132,7 +154,7 @@ def _add_debris(phase: Plane, cells: Sequence[Cell], density: float, rng: np.ran
         x, y = rng.uniform(3, wide - 4), rng.uniform(3, tall - 4)
         heading = rng.uniform(0, 2 * np.pi)
         for _ in range(int(rng.geometric(0.65))):
-            sigma, height = rng.uniform(0.6, 1.3), rng.uniform(0.15, 0.7)
+            sigma, height = rng.uniform(0.6, 1.2), rng.uniform(0.1, 0.35)
             cx, cy = int(np.clip(x, 4, wide - 5)), int(np.clip(y, 4, tall - 5))
             ys, xs = np.ogrid[cy - 4 : cy + 5, cx - 4 : cx + 5]
             phase[cy - 4 : cy + 5, cx - 4 : cx + 5] += height * np.exp(

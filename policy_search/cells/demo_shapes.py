@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from policy_search.cells.demo_types import Crowd, Culture, Outline
 
 MARGIN = 32
-_CANDIDATES = 10  # places tried for a cell before it settles for the roomiest
+_CANDIDATES = 14  # places tried for a cell before it settles for the roomiest
+_SQUEEZE = 0.8  # a clinging cell makes do with this much of the distance it needs
 _SUBPIXEL = 4  # fractional bits of polygon corners in OpenCV
 _OVERLAP = 0.9  # px: how much deeper a neighbour must be before a shared pixel is given up
 _LEAST_SHARE = 0.35  # a cell left with less of its outline than this was squeezed out of the culture
@@ -106,7 +107,8 @@ def _settle(
             parent = parents[i]
             options = places[parent] + heading[i] * slack[i] * needed[parent, None]
             on_plane = ((options >= 0) & (options < (wide, tall))).all(axis=1)
-            good = np.flatnonzero(on_plane & (_room(options, places[:i], needed) >= 0.97))
+            room = np.where(on_plane, _room(options, places[:i], needed), 0)
+            good = np.flatnonzero(room >= min(0.97, max(float(room.max()), _SQUEEZE)))
             if len(good):
                 best = good[0]
                 if crowd.compact:
@@ -162,7 +164,7 @@ def _spread(outline: Outline, radius: float, angle: float, rng: np.random.Genera
     ).reshape(-1, 2)
     stretch = np.exp(max(0.0, float(rng.normal(outline.stretch, outline.stretch_spread))) / 2)
     turned = curve * radius * (stretch, 1 / stretch)
-    turned -= turned.mean(axis=0)
+    turned = turned - turned.mean(axis=0) + rng.normal(0, outline.ruffle, turned.shape)
     c, s = np.cos(angle), np.sin(angle)
     return np.asarray(turned @ np.array([[c, s], [-s, c]]))
 
@@ -178,7 +180,7 @@ def _processes(outline: Outline, ring: Points, rng: np.random.Generator) -> list
     for root in roots:
         out = ring[root] / distance[root]
         length = outline.process_length * rng.uniform(0.4, 1.6)
-        side = np.array([-out[1], out[0]]) * rng.normal(0, 0.25, 3)[:, None]
+        side = np.array([-out[1], out[0]]) * np.cumsum(rng.normal(0, 0.09, 3))[:, None]
         steps = np.array([[0.33], [0.67], [1.0]])
         lines.append(np.concatenate([ring[root : root + 1] * 0.7, ring[root] + length * steps * (out + side)]))
     return lines
@@ -215,13 +217,14 @@ def _share(cells: Sequence[Cell], tall: int, wide: int) -> list[Cell]:
     deepest = np.zeros((tall, wide), np.float32)
     for cell in cells:
         if not cell.riding:
-            np.maximum(deepest[cell.window], cell.depth, out=deepest[cell.window])
+            np.maximum(deepest[cell.window], _claim(cell), out=deepest[cell.window])
     settled = []
     for cell in cells:
         if cell.riding:
             settled.append(cell)
             continue
-        kept = (cell.depth > np.maximum(deepest[cell.window] - _OVERLAP, 0)).astype(np.uint8)
+        claim = _claim(cell)
+        kept = ((claim > deepest[cell.window] - _OVERLAP) & (claim > 0)).astype(np.uint8)
         before, after = cv2.countNonZero(cell.mask), cv2.countNonZero(kept)
         if after == before:
             settled.append(cell)
@@ -229,6 +232,11 @@ def _share(cells: Sequence[Cell], tall: int, wide: int) -> list[Cell]:
             whole = largest_piece(kept)
             settled.append(replace(cell, mask=whole, depth=_depth(whole)))
     return settled
+
+
+def _claim(cell: Cell) -> Plane:
+    """Depth by which cells contend for a pixel: rounded cells are stiff and push spread ones aside."""
+    return np.asarray(cell.depth + 2.5 * cell.mask, np.float32) if cell.rounded else cell.depth
 
 
 def largest_piece(mask: Mask) -> Mask:

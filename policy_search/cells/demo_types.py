@@ -23,6 +23,7 @@ class Outline:
         tip_spread: sigma of the log-normal corner distance around the mean: 0 is a regular polygon.
         sag: 1 = circular arcs between corners, cos²(π / tips) = straight edges, below = concave edges.
         stretch: mean log aspect ratio (elongation) of the cell; its spread is `stretch_spread`.
+        ruffle: unevenness of the edge, pixels (sigma).
         arms: mean number of corners drawn out into an arm of `arm_length` times the cell's mean corner distance.
         processes: mean number of thin (1-2 px) processes; of length `process_length` pixels.
     """
@@ -34,6 +35,7 @@ class Outline:
     sag: float
     stretch: float
     stretch_spread: float
+    ruffle: float = 0.0
     arms: float = 0.0
     arm_length: float = 2.0
     processes: float = 0.0
@@ -78,9 +80,10 @@ class Body:
         ramp: width of the edge, pixels.
         dome: further phase added towards the middle of the cell.
         nucleus, nucleoli: phase of the nucleus and of the dots in it.
-        grain: phase of fine granules (0.55 px); `clump` of coarse ones (1 px).
+        grain: phase (standard deviation) of fine granules (0.6 px); `clump` of coarse ones (1.1 px).
         perinuclear: 0 = granules everywhere, 1 = around the nucleus only.
-        rounded_rim, rounded_dome: `rim` and `dome` of rounded cells.
+        fringe: phase taken away on the outline itself: the edge refracts light, which shows as a bright line.
+        rounded_rim, rounded_dome, rounded_fringe: `rim`, `dome` and `fringe` of rounded cells.
         halo: width (sigma, pixels) of the light that the phase ring passes: the reach of halo and shade-off.
         gain: grey levels per unit of relative intensity, over 128.
     """
@@ -93,8 +96,10 @@ class Body:
     grain: float
     clump: float
     perinuclear: float
+    fringe: float
     rounded_rim: float
     rounded_dome: float
+    rounded_fringe: float
     halo: float
     gain: float = 1.0
 
@@ -113,51 +118,51 @@ class Culture:
 _CULTURES = (
     Culture(
         "A172", 7,
-        Outline(20.0, 0.33, (4, 6), 0.30, 0.62, 0.40, 0.25, arms=0.7, arm_length=1.9, processes=0.3, process_length=14),
-        Crowd(27, 1.5, 0.6, 0.72, False, 0.5, 0.05, 9.5, 0.3, 4),
-        Body(0.16, 1.6, 0.10, 0.05, 0.22, 0.30, 0.20, 0.45, 0.6, 0.9, 1.6),
+        Outline(21.5, 0.29, (4, 6), 0.32, 0.48, 0.58, 0.28, 0.4, 1.1, 1.9, 0.4, 14),
+        Crowd(25, 1.4, 0.6, 0.70, False, 0.5, 0.05, 8.5, 0.3, 4),
+        Body(0.11, 0.9, 0.03, 0.06, 0.09, 0.06, 0.025, 0.4, 0.10, 0.35, 0.15, 0.35, 1.6),
     ),
     Culture(
         "BT474", 3,
-        Outline(13.5, 0.30, (5, 7), 0.16, 0.74, 0.22, 0.18),
-        Crowd(36, 1.6, 0.90, 0.66, True, 0.1, 0.10, 8.5, 0.0, 14),
-        Body(0.26, 1.5, 0.16, 0.06, 0.28, 0.40, 0.30, 0.2, 0.7, 0.9, 1.6),
+        Outline(15.3, 0.22, (5, 7), 0.16, 0.70, 0.48, 0.24, 0.3),
+        Crowd(26, 1.6, 0.90, 0.60, True, 0.1, 0.10, 8.5, 0.0, 14),
+        Body(0.16, 0.9, 0.04, 0.09, 0.16, 0.07, 0.035, 0.2, 0.12, 0.35, 0.15, 0.35, 1.6),
     ),
     Culture(
         "BV2", 4,
-        Outline(6.7, 0.13, (7, 9), 0.07, 0.96, 0.10, 0.08),
-        Crowd(115, 1.6, 0.80, 0.86, False, 0.0, 0.30, 6.9, 0.12, 3),
-        Body(0.55, 1.2, 0.75, 0.0, 0.3, 0.55, 0.75, 0.0, 0.7, 1.0, 1.7),
+        Outline(6.6, 0.13, (7, 9), 0.07, 0.96, 0.10, 0.08),
+        Crowd(105, 1.6, 0.80, 0.84, False, 0.0, 0.30, 6.7, 0.12, 3),
+        Body(0.36, 0.9, 0.02, 0.12, 0.10, 0.08, 0.12, 0.0, 0.18, 0.42, 0.1, 0.22, 1.5),
     ),
     Culture(
         "HUH7", 10,
-        Outline(21.5, 0.36, (5, 7), 0.18, 0.76, 0.25, 0.20),
-        Crowd(13, 1.6, 0.75, 0.70, True, 0.1, 0.08, 8.5, 0.1, 3),
-        Body(0.09, 1.8, 0.06, 0.06, 0.20, 0.28, 0.30, 0.75, 0.5, 0.7, 1.6),
+        Outline(22.0, 0.33, (5, 7), 0.18, 0.70, 0.44, 0.24, 0.5),
+        Crowd(11, 1.4, 0.75, 0.66, True, 0.1, 0.08, 8.5, 0.1, 3),
+        Body(0.05, 0.9, 0.02, 0.10, 0.18, 0.085, 0.06, 0.8, 0.07, 0.35, 0.15, 0.30, 1.6),
     ),
     Culture(
         "MCF7", 4,
-        Outline(10.0, 0.26, (5, 7), 0.12, 0.78, 0.25, 0.18),
-        Crowd(100, 1.9, 0.94, 0.66, True, 0.15, 0.06, 6.8, 0.05, 3),
-        Body(0.30, 1.3, 0.16, 0.06, 0.55, 0.35, 0.20, 0.1, 1.0, 1.2, 1.7),
+        Outline(10.8, 0.18, (5, 7), 0.12, 0.77, 0.45, 0.22),
+        Crowd(95, 1.9, 0.96, 0.58, True, 0.15, 0.05, 6.8, 0.05, 3),
+        Body(0.17, 0.9, 0.03, 0.12, 0.36, 0.06, 0.03, 0.1, 0.13, 0.5, 0.2, 0.4, 1.5),
     ),
     Culture(
         "SHSY5Y", 10,
-        Outline(10.5, 0.33, (3, 5), 0.28, 0.40, 0.55, 0.25, arms=1.3, arm_length=2.0, processes=1.4, process_length=16),
-        Crowd(66, 1.4, 0.75, 0.62, False, 0.6, 0.03, 6.5, 0.0, 3),
-        Body(0.28, 1.4, 0.25, 0.05, 0.25, 0.20, 0.05, 0.1, 0.8, 1.1, 1.6),
+        Outline(10.8, 0.26, (3, 5), 0.30, 0.30, 0.62, 0.28, 0.2, 1.6, 2.1, 2.0, 14),
+        Crowd(60, 1.4, 0.75, 0.60, False, 0.6, 0.03, 6.5, 0.0, 3),
+        Body(0.20, 0.9, 0.04, 0.06, 0.14, 0.035, 0.01, 0.0, 0.08, 0.4, 0.2, 0.3, 1.6),
     ),
     Culture(
         "SKBR3", 3,
-        Outline(10.4, 0.20, (8, 10), 0.07, 0.96, 0.12, 0.10),
-        Crowd(38, 1.4, 0.40, 0.90, False, 0.0, 0.72, 9.4, 0.15, 3),
-        Body(0.35, 1.3, 0.35, 0.1, 0.3, 0.40, 0.35, 0.0, 0.75, 1.0, 1.8),
+        Outline(10.0, 0.18, (8, 10), 0.07, 0.96, 0.20, 0.13),
+        Crowd(38, 1.4, 0.40, 0.90, False, 0.0, 0.72, 9.1, 0.15, 3),
+        Body(0.22, 0.9, 0.03, 0.10, 0.12, 0.065, 0.04, 0.0, 0.15, 0.38, 0.06, 0.20, 1.8),
     ),
     Culture(
         "SKOV3", 4,
-        Outline(22.5, 0.32, (5, 8), 0.24, 0.80, 0.28, 0.22, arms=0.25, arm_length=1.8),
-        Crowd(20, 2.0, 0.35, 0.80, False, 0.2, 0.09, 9.5, 0.5, 2),
-        Body(0.13, 1.9, 0.10, 0.07, 0.16, 0.14, 0.08, 0.5, 0.9, 1.3, 1.9),
+        Outline(22.0, 0.26, (5, 8), 0.24, 0.70, 0.48, 0.27, 0.5, 0.4, 1.8),
+        Crowd(18, 1.9, 0.35, 0.78, False, 0.2, 0.08, 8.5, 0.5, 2),
+        Body(0.08, 0.9, 0.03, 0.10, 0.20, 0.038, 0.01, 0.5, 0.07, 0.5, 0.2, 0.4, 1.8),
     ),
 )  # fmt: skip
 
