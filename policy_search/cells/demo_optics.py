@@ -124,7 +124,10 @@ def _lay(sheet: Sequence[Cell], body: Body, phase: Plane, grainy: Plane, rng: np
     edge = 1 - np.exp(-((np.maximum(deep - _LAP, 0.3) / body.ramp) ** 2))
     nucleus = np.clip(radius - away + 0.5, 0, 1)
     phase[rows, columns] += (
-        rim[who] * edge - fringe[who] * patches * np.exp(-((deep - 0.8) ** 2) / 0.8) + dome[who] * (1 - (1 - deep / middle[who]) ** 2) + nucleus_phase[who] * nucleus
+        rim[who] * edge
+        - fringe[who] * patches * np.exp(-((deep - 0.8) ** 2) / 0.8)
+        + dome[who] * (1 - (1 - deep / middle[who]) ** 2)
+        + nucleus_phase[who] * nucleus
     )
     near = np.exp(-((np.maximum(away - radius - 1, 0) / (1.1 * radius)) ** 2))
     weight = richness[who] * edge * (1 - body.perinuclear * (1 - near))

@@ -54,7 +54,9 @@ class Cell:
         return slice(self.y0, self.y0 + h), slice(self.x0, self.x0 + w)
 
 
-def grow(culture: Culture, density: float, flow: float, height: int, width: int, rng: np.random.Generator) -> list[Cell]:
+def grow(
+    culture: Culture, density: float, flow: float, height: int, width: int, rng: np.random.Generator
+) -> list[Cell]:
     """Cells of one field of view, on the padded (height + 2·MARGIN, width + 2·MARGIN) plane.
 
     Args:
