@@ -20,8 +20,9 @@ from torch import Tensor
 from policy_search.relaxed import losses
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.critic import Critic, RandomFeatures
-from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics, centre
-from policy_search.relaxed.policy import Application, RelaxedPolicy
+from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics
+from policy_search.relaxed.operations import PLAN, Plan
+from policy_search.relaxed.policy import Application, Applied, RelaxedPolicy
 
 
 class SearchSettings(BaseModel):
@@ -34,7 +35,7 @@ class SearchSettings(BaseModel):
 
     operation_names: tuple[str, ...] = Field((), description="names in the catalogue; empty for all")
     sub_policies: int = Field(8, ge=1)
-    stages: int = Field(3, ge=1)
+    plan: Plan = Field(PLAN, description="the groups that each stage chooses from")
     application: Application = "sampled"
     temperature: float = Field(1.0, gt=0)
 
@@ -104,7 +105,7 @@ class Search:
         self.policy = RelaxedPolicy(
             operations(*s.operation_names),
             sub_policies=s.sub_policies,
-            stages=s.stages,
+            plan=s.plan,
             generator=self.generator,
             temperature=s.temperature,
         )
@@ -138,15 +139,19 @@ class Search:
         image, mask = self._source_pairs()
         with torch.set_grad_enabled(learning):
             applied = self.policy(
-                image, mask, self.generator, fill=self.statistics.median / 255, application=s.application
+                image,
+                mask,
+                self.generator,
+                fill=self.statistics.median / 255,
+                size=s.crop,
+                application=s.application,
             )
-            image, mask = centre(applied.image, s.crop), centre(applied.mask, s.crop)
-            augmented = self.critic.standardise(image, mask)
+            augmented = self.critic.standardise(applied.image, applied.mask)
         real = self.critic.standardise(*(self.target or self.source).sample(s.batch, s.crop, self.generator))
         critic_loss, distance, penalty = self._update_critic(real, augmented.detach())
         policy_loss, spread, strengths = 0.0, 0.0, {}
         if learning:
-            policy_loss, spread, strengths = self._update_policy(real, augmented, image, mask, applied.log_probability)
+            policy_loss, spread, strengths = self._update_policy(real, augmented, applied)
         report = StepReport(
             self.done, critic_loss, distance, penalty, policy_loss, spread, math.exp(self.log_multiplier), strengths
         )
@@ -174,9 +179,7 @@ class Search:
         self.critic_optimiser.step()
         return values["critic loss"], values["distance"], values["penalty"]
 
-    def _update_policy(
-        self, real: Tensor, augmented: Tensor, image: Tensor, mask: Tensor, log_probability: Tensor
-    ) -> tuple[float, float, dict[str, float]]:
+    def _update_policy(self, real: Tensor, augmented: Tensor, applied: Applied) -> tuple[float, float, dict[str, float]]:
         s = self.settings
         self.critic.requires_grad_(False)
         score = self.critic(augmented)
@@ -189,14 +192,14 @@ class Search:
             cost = -score
             loss = cost.mean()
         else:
-            between = losses.spread(self.features(image, mask))
+            between = losses.spread(self.features(applied.image, applied.mask))
             spread = between.mean()
             weight = math.exp(self.log_multiplier) / s.distance
             cost = -weight * score - (between / spread.detach()).repeat(2)
             loss = -torch.log(spread) - weight * score.mean() + s.floor_weight * losses.floor_penalty(strengths, s.floor)
         if s.score_weight:
             advantage = cost.detach() - cost.detach().mean()
-            loss = loss + s.score_weight * (advantage * log_probability).sum() / (len(cost) - 1)
+            loss = loss + s.score_weight * (advantage * applied.log_probability).sum() / (len(cost) - 1)
         values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
         self._require_finite(values)
         if self.target is None:
