@@ -71,7 +71,6 @@ def _y(low: float, high: float, rest: float) -> dict[str, tuple[float, float]]:
     return {"x": (rest, rest), "y": (low, high)}
 
 
-
 def _emit_contrast(low: float, high: float, emission: Emission) -> A.BasicTransform:
     # RandomBrightnessContrast multiplies about black, which moves the mean; ColorJitter scales about the mean. With
     # the other three factors at rest it works on one channel as well.

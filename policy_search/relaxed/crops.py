@@ -62,7 +62,11 @@ class CropSampler:
             raise DataError("a search needs at least one image, found none. Check --data and its split.")
         self._images, self._masks = [], []
         for number, (image, mask) in enumerate(pairs):
-            if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+            if (
+                image.dtype != np.uint8
+                or image.ndim not in (2, 3)
+                or (image.ndim == 3 and image.shape[2] not in (1, 3))
+            ):
                 raise DataError(
                     f"image {number}: expected uint8 (H, W) or (H, W, 3), found {image.dtype} {image.shape}. "
                     "Convert it to 8 bits first."

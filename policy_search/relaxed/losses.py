@@ -11,7 +11,9 @@ from policy_search.relaxed.critic import Critic
 from policy_search.relaxed.policy import RelaxedPolicy
 
 
-def gradient_penalty(critic: Critic, real: Tensor, augmented: Tensor, generator: torch.Generator, norm: float) -> Tensor:
+def gradient_penalty(
+    critic: Critic, real: Tensor, augmented: Tensor, generator: torch.Generator, norm: float
+) -> Tensor:
     """Mean of (|gradient| / norm - 1)^2 between real and augmented pairs (B, C, H, W), one norm per *sample*.
 
     Gulrajani et al. 2017, equation 3. The norm is taken over channels and pixels together and multiplied by

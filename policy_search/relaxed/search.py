@@ -196,7 +196,9 @@ class Search:
             spread = between.mean()
             weight = math.exp(self.log_multiplier) / s.distance
             cost = -weight * score - (between / spread.detach()).repeat(2)
-            loss = -torch.log(spread) - weight * score.mean() + s.floor_weight * losses.floor_penalty(strengths, s.floor)
+            loss = (
+                -torch.log(spread) - weight * score.mean() + s.floor_weight * losses.floor_penalty(strengths, s.floor)
+            )
         if s.score_weight:
             advantage = cost.detach() - cost.detach().mean()
             loss = loss + s.score_weight * (advantage * applied.log_probability).sum() / (len(cost) - 1)

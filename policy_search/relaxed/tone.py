@@ -146,5 +146,3 @@ def hole(side: Tensor, height: int, width: int, generator: torch.Generator, soft
 def occlude(image: Tensor, indicator: Tensor, fill: float) -> Tensor:
     """The fill value (in [0, 1]) where `indicator` (B, 1, H, W) is 1."""
     return image + indicator * (fill - image)
-
-
