@@ -36,11 +36,10 @@ Application = Literal["sampled", "soft"]
 
 
 class Applied(NamedTuple):
-    """Augmented images (B, C, H, W) and masks (B, 1, H, W), and the log-probability (B,) of their discrete draws."""
+    """Augmented images (B, C, H, W) and masks (B, 1, H, W)."""
 
     image: Tensor
     mask: Tensor
-    log_probability: Tensor
 
 
 @dataclass(frozen=True)
@@ -214,9 +213,7 @@ class RelaxedPolicy(nn.Module):
             here = Table(*(entry[:, stage] for entry in table))._replace(gate=gates[:, stage])
             step(canvas, here, log_weight[:, stage], draw.choice[:, stage], draw.uniform[:, stage], generator)
         canvas.render(size)
-        picked = log_weight.gather(2, draw.choice[..., None])
-        opened = nn.functional.logsigmoid(torch.where(gates > 0.5, logit, -logit)).gather(2, draw.choice[..., None])
-        return Applied(canvas.image, canvas.mask, (picked + opened).sum((1, 2)))
+        return Applied(canvas.image, canvas.mask)
 
     def _sampled(
         self,

@@ -47,12 +47,11 @@ class SearchSettings(BaseModel):
 
     policy_rate: float = Field(3e-2, gt=0)
     offset_share: float = Field(0.3, ge=0, description="learning rate of sub-policies' offsets, of the policy's")
-    choice_share: float = Field(0.2, ge=0, description="learning rate of the choices, of the policy's")
+    choice_share: float = Field(0.3, ge=0, description="learning rate of the choices, of the policy's")
     critic_rate: float = Field(1e-3, gt=0)
     average: float = Field(0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
     penalty: float = Field(10.0, gt=0)
-    norm: float = Field(10.0, gt=0, description="target of the gradient norm")
-    score_weight: float = Field(1.0, ge=0, description="weight of the score-function gradient of the discrete draws")
+    norm: float = Field(30.0, gt=0, description="target of the gradient norm")
 
     distance: float = Field(1.0, gt=0, description="source mode: critic distance that the spread may cost")
     floor: float = Field(0.15, ge=0, description="source mode: least strength of every group")
@@ -189,19 +188,13 @@ class Search:
         strengths = losses.group_strengths(self.policy)
         spread = torch.zeros(())
         if self.target is not None:
-            cost = -score
-            loss = cost.mean()
+            loss = -score.mean()
         else:
-            between = losses.spread(self.features(applied.image, applied.mask))
-            spread = between.mean()
+            spread = losses.spread(self.features(applied.image, applied.mask)).mean()
             weight = math.exp(self.log_multiplier) / s.distance
-            cost = -weight * score - (between / spread.detach()).repeat(2)
             loss = (
                 -torch.log(spread) - weight * score.mean() + s.floor_weight * losses.floor_penalty(strengths, s.floor)
             )
-        if s.score_weight:
-            advantage = cost.detach() - cost.detach().mean()
-            loss = loss + s.score_weight * (advantage * applied.log_probability).sum() / (len(cost) - 1)
         values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
         self._require_finite(values)
         if self.target is None:
