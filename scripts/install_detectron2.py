@@ -19,9 +19,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-REQUIREMENT = (
-    "sal-detectron2==0.7.2 --hash=sha256:491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561\n"
-)
+REQUIREMENT = "sal-detectron2==0.7.2 --hash=sha256:491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561\n"
 # The wheel is tagged cp310, but its Python files run unchanged on 3.11.
 FOREIGN_TAGS = ["--python-version", "3.10", "--implementation", "cp", "--abi", "none", "--platform", "any"]
 
@@ -42,7 +40,9 @@ def repack(source: Path, folder: Path) -> Path:
                 continue
             data = old.read(name)
             if name.endswith(".dist-info/WHEEL"):
-                lines = [line for line in data.decode().splitlines() if not line.startswith(("Tag:", "Root-Is-Purelib"))]
+                lines = [
+                    line for line in data.decode().splitlines() if not line.startswith(("Tag:", "Root-Is-Purelib"))
+                ]
                 data = ("\n".join([*lines, "Root-Is-Purelib: true", "Tag: py3-none-any"]) + "\n").encode()
             elif name.endswith(".dist-info/top_level.txt"):
                 data = b"detectron2\n"

@@ -1,0 +1,158 @@
+"""What a user types for `--data`, turned into a dataset."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from policy_search.cells.coco import CocoFile, image_record, read_coco
+from policy_search.cells.dataset import CellDataset
+from policy_search.cells.errors import DataError
+from policy_search.cells.livecell import FileReader, image_index, livecell_dataset, types_in
+from policy_search.cells.types import CELL_TYPES, cell_type, find_cell_type
+
+SPLITS = ("train", "val", "test", "unlabeled")
+DEMO = "demo/"
+
+
+def find_root(root: str | Path | None = None) -> Path | None:
+    """LIVECell's folder: the argument, else LIVECELL_ROOT, else the user cache; None if the last is not there.
+
+    Raises:
+        DataError: the folder named by the argument or the variable is missing.
+    """
+    for value, origin in ((root, "--root"), (os.environ.get("LIVECELL_ROOT"), "LIVECELL_ROOT")):
+        if value:
+            folder = Path(value).expanduser()
+            if not folder.is_dir():
+                raise DataError(f"{origin} points at {folder}, which is not a folder")
+            return folder
+    cache = cache_root()
+    return cache if cache.is_dir() else None
+
+
+def cache_root() -> Path:
+    """Where LIVECell is looked for when nobody says where it is."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "policy-search" / "livecell"
+
+
+def resolve(
+    data: str, split: str = "train", root: str | Path | None = None, *, missing_ok: bool = False
+) -> CellDataset:
+    """The dataset behind a `--data` name (design 3.1).
+
+    Args:
+        data: a cell type in any spelling, several joined by commas, `all`, the same under `demo/`, or
+            `path/to/coco.json[:images_dir]`.
+        split: train, val, test or unlabeled.
+        root: LIVECell's folder (see `find_root`); only for names that mean LIVECell.
+        missing_ok: give an empty dataset where the split has no image, instead of an error.
+
+    Raises:
+        DataError: unknown name, missing folder, damaged file, or (unless `missing_ok`) an empty split.
+    """
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    if data.lower().startswith(DEMO):
+        dataset = _demo(data[len(DEMO) :], split)
+    elif ".json" in data.lower() or "/" in data or os.sep in data:
+        dataset = _coco(data, split)
+    else:
+        dataset = _livecell(data, split, root)
+    if len(dataset) == 0 and not missing_ok:
+        raise DataError(f"{data} has no {split} images" + _where(data, root))
+    return dataset
+
+
+def _where(data: str, root: str | Path | None) -> str:
+    folder = None if data.lower().startswith(DEMO) or ".json" in data.lower() else find_root(root)
+    return f" in {folder}; `policy-search data list` shows what is there" if folder else ""
+
+
+def _demo(names: str, split: str) -> CellDataset:
+    from policy_search.cells.demo import demo_dataset  # its renderer loads scipy, which no other source needs
+
+    if names.lower() == "all":
+        types = [t.name for t in CELL_TYPES]
+    else:
+        types = [cell_type(n).name for n in names.split(",")]
+    return demo_dataset(types, split)
+
+
+def _livecell(data: str, split: str, root: str | Path | None) -> CellDataset:
+    names = [n.strip() for n in data.split(",")]
+    folder = find_root(root)
+    if folder is None:
+        known = ["all" if n.lower() == "all" else cell_type(n).name for n in names]
+        raise DataError(
+            f"LIVECell is not here: {data} was looked for in {cache_root()}, and neither --root nor LIVECELL_ROOT is "
+            f"set. Download images.zip and the annotations of LIVECell 2021 and point --root at their folder, or try "
+            f"the built-in synthetic culture: --data demo/{','.join(known)}"
+        )
+    present = types_in(folder)
+    if data.lower() == "all":
+        return livecell_dataset("all", present, split, folder)
+    chosen = []
+    for name in names:
+        local = next((p for p in present if p.lower() == name.lower()), None)
+        known_type = find_cell_type(name)
+        if local is not None:
+            chosen.append(local)
+        elif known_type is not None:
+            chosen.append(known_type.name)
+        else:
+            near = difflib.get_close_matches(name.lower(), {p.lower(): p for p in present}, n=1, cutoff=0.5)
+            if near:
+                match = next(p for p in present if p.lower() == near[0])
+                raise DataError(f"unknown cell type {name!r} in {folder}. Did you mean {match}?")
+            cell_type(name)  # raises with the nearest of LIVECell's types
+    return livecell_dataset(data, chosen, split, folder)
+
+
+def _coco(data: str, split: str) -> CellDataset:
+    """A COCO file. Its name may hold a split word; then `x_train.json` and `x_val.json` are splits of one dataset.
+
+    A file without a split word is taken as it is for `train` and `test`, and has no `val`.
+    """
+    text, _, images_dir = data.rpartition(":") if ".json:" in data.lower() else (data, "", "")
+    path = _split_file(Path(text).expanduser(), split)
+    if path is None:
+        return CellDataset(data, (), FileReader({}, {}))
+    coco = read_coco(path)
+    folder = Path(images_dir).expanduser() if images_dir else _images_folder(path, coco)
+    if not folder.is_dir():
+        raise DataError(f"images folder is missing: {folder}. Name it after the file: {path}:IMAGES_DIR")
+    index = image_index(folder)
+    records, files, sources = [], {}, {}
+    for image_id, entry in coco.images.items():
+        record = image_record(entry, path.stem, split, path.stem)
+        records.append(record)
+        exact = folder / str(entry["file_name"])
+        files[record.id] = exact if exact.is_file() else index.get(exact.name)
+        sources[record.id] = (coco, image_id)
+    ordered = sorted(records, key=lambda r: (r.cell_type, r.id))
+    return CellDataset(data, tuple(ordered), FileReader(files, sources))
+
+
+def _split_file(path: Path, split: str) -> Path | None:
+    if not path.is_file():
+        raise DataError(f"no such COCO file: {path}")
+    word = next((s for s in ("train", "val", "test") if s in path.stem.lower()), None)
+    if word is None:
+        return path if split in ("train", "test") else None
+    if word == split:
+        return path
+    sibling = path.with_name(
+        path.name.lower().replace(word, split) if path.name.islower() else path.name.replace(word, split)
+    )
+    return sibling if sibling != path and sibling.is_file() else None
+
+
+def _images_folder(path: Path, coco: CocoFile) -> Path:
+    """Beside the annotation file, in `images` beside it or one above, whichever holds the first image."""
+    first = next((str(e["file_name"]) for e in coco.images.values()), "")
+    for folder in (path.parent, path.parent / "images", path.parent.parent / "images"):
+        if (folder / first).is_file():
+            return folder
+    return path.parent / "images" if (path.parent / "images").is_dir() else path.parent
