@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import GeneralizedRCNN
@@ -16,28 +18,60 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNConvFCHead, FastRCNNOutputLayers
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
+from detectron2.structures import Instances
 from torch import nn
 
 from detection.config import ModelConfig
 
 LEVELS = ("p2", "p3", "p4", "p5")
 STRIDES = (4, 8, 16, 32)
+POOLED = 3  # regions are pooled from p2, p3 and p4
 # Box regression weights of the three cascade stages (Cascade R-CNN, section 4.2).
 STAGE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
+# Regions that go through the mask head at a time: 2,000 at once need gigabytes.
+MASK_CHUNK = 256
 
 
-def build_model(config: ModelConfig, generator_seed: int = 0) -> GeneralizedRCNN:
+def build_model(config: ModelConfig, seed: int = 0) -> GeneralizedRCNN:
     """A model with fresh weights, in training mode, on the CPU. Equal seeds give equal weights."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_seed)
-        return GeneralizedRCNN(
+        torch.manual_seed(seed)
+        model = GeneralizedRCNN(
             backbone=_backbone(config),
             proposal_generator=_proposals(config),
             roi_heads=_heads(config),
             pixel_mean=[config.pixel_mean] * config.channels,
             pixel_std=[config.pixel_std] * config.channels,
-            input_format="L" if config.channels == 1 else "RGB",
+            input_format="RGB",
         )
+    return model.to(memory_format=torch.channels_last).train()
+
+
+def freeze_bottom_up(model: GeneralizedRCNN) -> None:
+    """Take the bottom-up network out of training; the pyramid on top of it stays trainable (FREEZE_AT = 5)."""
+    model.backbone.bottom_up.requires_grad_(False)
+
+
+def training_mode(model: GeneralizedRCNN) -> None:
+    """Like `model.train()`, but a frozen bottom-up network keeps the statistics of its normalisation, too."""
+    model.train()
+    bottom_up = model.backbone.bottom_up
+    if not any(parameter.requires_grad for parameter in bottom_up.parameters()):
+        bottom_up.eval()
+
+
+class CellHeads(CascadeROIHeads):
+    """Cascade heads whose mask head takes detections in portions at test time."""
+
+    def _forward_mask(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> Any:
+        if self.training:
+            return super()._forward_mask(features, instances)
+        done = []
+        for number, found in enumerate(instances):
+            own = {name: features[name][number : number + 1] for name in self.mask_in_features}
+            portions = [found[start : start + MASK_CHUNK] for start in range(0, len(found), MASK_CHUNK)] or [found]
+            done.append(Instances.cat([super(CellHeads, self)._forward_mask(own, [part])[0] for part in portions]))
+        return done
 
 
 def _backbone(config: ModelConfig) -> FPN:
@@ -55,10 +89,9 @@ def _backbone(config: ModelConfig) -> FPN:
             )
         )
         channels = width
-    bottom_up = ResNet(
-        BasicStem(config.channels, config.stem, config.norm), stages, out_features=["res2", "res3", "res4", "res5"]
-    )
-    return FPN(bottom_up, ["res2", "res3", "res4", "res5"], config.fpn, top_block=LastLevelMaxPool())
+    names = ["res2", "res3", "res4", "res5"]
+    bottom_up = ResNet(BasicStem(config.channels, config.stem, config.norm), stages, out_features=names)
+    return FPN(bottom_up, names, config.fpn, top_block=LastLevelMaxPool())
 
 
 def _proposals(config: ModelConfig) -> RPN:
@@ -84,19 +117,20 @@ def _proposals(config: ModelConfig) -> RPN:
 
 
 def _pooler(config: ModelConfig, resolution: int) -> ROIPooler:
-    # A box of `roi_scale` pixels is pooled from p4: ImageNet's 224 would leave every cell to p2 alone.
+    # ImageNet's canonical size (224 pixels on p4) would leave every cell to p2 alone.
     return ROIPooler(
         resolution,
-        [1 / stride for stride in STRIDES[:3]],
-        sampling_ratio=2,
+        [1 / stride for stride in STRIDES[:POOLED]],
+        sampling_ratio=config.roi_samples,
         pooler_type="ROIAlignV2",
-        canonical_box_size=config.roi_scale * 2,
-        canonical_level=4,
+        canonical_box_size=config.roi_scale,
+        canonical_level=3,
     )
 
 
-def _heads(config: ModelConfig) -> CascadeROIHeads:
+def _heads(config: ModelConfig) -> CellHeads:
     box_shape = ShapeSpec(channels=config.fpn, height=config.box_resolution, width=config.box_resolution)
+    mask_shape = ShapeSpec(channels=config.fpn, height=config.mask_resolution, width=config.mask_resolution)
     box_heads: list[nn.Module] = []
     predictors: list[nn.Module] = []
     for weights in STAGE_WEIGHTS:
@@ -115,18 +149,17 @@ def _heads(config: ModelConfig) -> CascadeROIHeads:
                 cls_agnostic_bbox_reg=True,
             )
         )
-    mask_shape = ShapeSpec(channels=config.fpn, height=config.mask_resolution, width=config.mask_resolution)
-    return CascadeROIHeads(
+    return CellHeads(
         num_classes=1,
         batch_size_per_image=config.rois,
         positive_fraction=0.25,
         proposal_append_gt=True,
-        box_in_features=list(LEVELS[:3]),
+        box_in_features=list(LEVELS[:POOLED]),
         box_pooler=_pooler(config, config.box_resolution),
         box_heads=box_heads,
         box_predictors=predictors,
         proposal_matchers=[Matcher([iou], [0, 1], allow_low_quality_matches=False) for iou in config.cascade_ious],
-        mask_in_features=list(LEVELS[:3]),
+        mask_in_features=list(LEVELS[:POOLED]),
         mask_pooler=_pooler(config, config.mask_resolution),
         mask_head=MaskRCNNConvUpsampleHead(
             mask_shape, num_classes=1, conv_dims=[config.mask_dim] * (config.mask_convs + 1)
