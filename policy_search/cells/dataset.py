@@ -123,7 +123,8 @@ def coco_ground_truth(samples: Sequence[Sample]) -> dict[str, Any]:
 
     Records with `annotated=False` are refused: they would count every detection as false.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (record, _, instances) in enumerate(samples, start=1):
         if not record.annotated:
             raise ValueError(f"{record.id} is unlabelled and cannot be ground truth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from policy_search.cells.errors import DataError
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
 
 
-def to_uint8(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """8-bit pixels are returned as they are; deeper ones are stretched linearly from their 0.1 to 99.9 percentile."""
     if pixels.dtype == np.uint8:
         return pixels
@@ -37,9 +38,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     try:
         with PillowImage.open(path) as image:
             image.load()
-            if image.mode == "P":
-                image = image.convert("RGB")
-            pixels = np.asarray(image)
+            pixels: NDArray[Any] = np.asarray(image.convert("RGB") if image.mode == "P" else image)
     except FileNotFoundError:
         raise DataError(f"image file is missing: {path}") from None
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:

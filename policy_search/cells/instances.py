@@ -175,7 +175,8 @@ class InstanceMap:
 
     def foreground(self) -> NDArray[np.bool_]:
         """(H, W) bool: the binary semantic mask."""
-        return self.layers.any(axis=0)
+        covered: NDArray[np.bool_] = np.any(self.layers, axis=0)
+        return covered
 
     def label_image(self) -> NDArray[np.uint16]:
         """(H, W) uint16, one label per pixel. Where cells overlap the smaller one is on top."""

@@ -23,7 +23,7 @@ def outline(mask: NDArray[np.bool_], x0: int = 0, y0: int = 0) -> list[list[floa
     rings = []
     for contour in contours:
         corners = (contour[:, 0].astype(np.int64) + 1) // 2
-        rings.append(_corners_only(corners + (x0, y0)).astype(float).ravel().tolist())
+        rings.append(_corners_only(corners + np.array([x0, y0])).astype(float).ravel().tolist())
     return rings
 
 
@@ -32,4 +32,5 @@ def _corners_only(points: NDArray[np.int64]) -> NDArray[np.int64]:
     points = points[np.any(points != np.roll(points, 1, axis=0), axis=1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    return points[turns]
+    corners: NDArray[np.int64] = points[turns]
+    return corners
