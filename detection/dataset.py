@@ -30,7 +30,9 @@ def labelled(dataset: CellDataset) -> CellDataset:
     """
     kept = dataset.where(lambda record: record.annotated)
     if len(kept) == 0:
-        raise DataError(f"{dataset.name} has no labelled image among its {len(dataset)}: there is nothing to learn from")
+        raise DataError(
+            f"{dataset.name} has no labelled image among its {len(dataset)}: there is nothing to learn from"
+        )
     return kept
 
 

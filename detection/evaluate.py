@@ -10,11 +10,16 @@ import torch
 from detectron2.modeling import GeneralizedRCNN
 from numpy.typing import NDArray
 
+from detection.checkpoint import load_checkpoint
+from detection.config import EvaluateConfig
 from detection.mapper import to_channels
 from detection.masks import paste
+from detection.model import build_model
 from detection.scores import Scores, score
-from policy_search.cells import CellDataset
+from policy_search.cells import CellDataset, resolve
 from policy_search.cells.dataset import coco_ground_truth
+from policy_search.cells.errors import InputError
+from policy_search.cells.files import require_writable_folder, write_json
 from policy_search.cells.instances import Instance, encode_instance
 
 Detected = tuple[list[Instance], list[float]]
@@ -76,3 +81,27 @@ def evaluate(
             samples.append(sample)
         scores[cell_type] = score(coco_ground_truth(samples), detections)
     return scores
+
+
+def run_evaluation(
+    config: EvaluateConfig, report: Callable[[str], None] = lambda _: None
+) -> tuple[dict[str, Scores], bool]:
+    """The command `detect evaluate`: scores per cell type, and whether the images are synthetic.
+
+    Raises:
+        InputError: weights, data or folder cannot be used.
+    """
+    checkpoint = load_checkpoint(config.weights)
+    dataset = resolve(config.data, config.split, config.root)
+    if not any(record.annotated for record in dataset):
+        raise InputError(f"{config.data} has no labelled {config.split} image to test on")
+    out = require_writable_folder(config.out) if config.out else None
+    model = build_model(checkpoint.config)
+    model.load_state_dict(checkpoint.state)
+    scores = evaluate(model.to(config.device), dataset, report)
+    if out:
+        write_json(out / "config.json", config.model_dump(mode="json"))
+        rows = {cell_type: found.model_dump() for cell_type, found in scores.items()}
+        facts = {"weights": checkpoint.content_hash, "fingerprint": dataset.fingerprint(), "made": checkpoint.made}
+        write_json(out / "scores.json", {"scores": rows, "synthetic": dataset.synthetic, **facts})
+    return scores, dataset.synthetic
