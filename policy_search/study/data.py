@@ -197,4 +197,3 @@ def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def foreground_pairs(samples: Sequence[ProbeSample]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """What the inner search learns from: images and their binary masks."""
     return [(s.image, s.instances.foreground()) for s in samples]
-

@@ -18,8 +18,8 @@ SEED_LEVELS = (0.6, 0.45, 0.3)  # how deep inside a cell (0 border, 1 centre) a 
 def targets(instances: InstanceMap) -> NDArray[np.float32]:
     """(2, H, W) float32 in [0, 1]: foreground, and depth inside the cell (0 at its border, 1 at its deepest pixel).
 
-    Depth separates touching cells where a thin boundary class does not: one missed boundary pixel joins two cells, while
-    a predicted depth has to be wrong over a whole neck.
+    Depth separates touching cells where a thin boundary class does not: one missed boundary pixel joins two cells,
+    while a predicted depth has to be wrong over a whole neck.
     """
     labels = instances.label_image()
     foreground = labels > 0
@@ -36,8 +36,8 @@ def decode(probabilities: NDArray[np.float32], *, min_seed: int = 20, min_area: 
     """Label image (H, W) int32 from foreground and depth (2, H, W) in [0, 1].
 
     Seeds are the connected parts of the foreground that are deep; the deepest level comes first, and a shallower level
-    adds the parts that hold no seed yet, so that a cell predicted less deep than its neighbours is not lost and touching
-    cells are separated at whatever level separates them. Every foreground pixel goes to the nearest seed.
+    adds the parts that hold no seed yet, so that a cell predicted less deep than its neighbours is not lost and
+    touching cells are separated at whatever level separates them. Every foreground pixel goes to the nearest seed.
 
     Args:
         probabilities: (2, H, W) in [0, 1].

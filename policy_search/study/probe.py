@@ -155,7 +155,7 @@ def _fit(base: Base, pool: _Pool, steps: int, rate: float, after: Callable[[int]
         if not torch.isfinite(loss):
             raise ProbeError(f"the probe's loss is {loss.item()} at step {step} of {steps}")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if after is not None:

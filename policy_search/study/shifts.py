@@ -6,7 +6,8 @@ illumination) and the labels follow. numpy and OpenCV only, independent of every
 must not be judged by the code that it is made of.
 
 Amounts are in units of the image's own standard deviation where grey levels are concerned: phase-contrast images have a
-standard deviation of 0.02 … 0.07 of full scale, and a fixed amount would be nothing on one data set and ruin on another.
+standard deviation of 0.02 … 0.07 of full scale, and a fixed amount would be nothing on one data set and ruin on
+another.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def resized(image: Image, instances: InstanceMap, fy: float, fx: float) -> tuple
     # Area averaging shrinks without aliasing; it is wrong for enlarging.
     small = cv2.resize(image, (min(new_w, width), min(new_h, height)), interpolation=cv2.INTER_AREA)
     out = cv2.resize(small, (new_w, new_h), interpolation=cv2.INTER_CUBIC)
-    return out, instances.map_layers(lambda layer: layer[np.ix_(rows, cols)]).drop_specks(10)
+    return np.asarray(out, np.uint8), instances.map_layers(lambda layer: layer[np.ix_(rows, cols)]).drop_specks(10)
 
 
 def _to_grey(values: NDArray[np.floating[Any]]) -> Image:

@@ -82,13 +82,13 @@ def queue() -> tuple[Queued, ...]:
     )
 
 
-def propose(trial: optuna.Trial) -> Proposal:
-    """Draw a proposal; sets the user attribute `weights` for the choice family."""
+def propose(trial: optuna.Trial, slot: int) -> Proposal:
+    """Draw the proposal of a slot; sets the user attribute `weights` for the choice family."""
     fixed = trial.user_attrs.get(BASELINE_ATTR)
     if fixed == TRIVIAL:
         return Proposal(TRIVIAL, "naive", trivial_augment(), None, True)
     family = trial.suggest_categorical("family", FAMILIES)
-    name = f"{family}_t{trial.number:03d}"
+    name = f"{family}_t{slot:03d}"
     if family == "searched":
         return Proposal(name, family, None, _suggest_knobs(trial), False)
     if family == "stacked":

@@ -35,6 +35,4 @@ def trivial_augment() -> PolicyDocument:
         A.AutoContrast(p=1.0),
         A.Equalize(p=1.0),
     ]
-    return PolicyDocument.from_compose(
-        A.Compose([A.OneOf(operations, p=1.0)]), Provenance(name=NAME, family="naive")
-    )
+    return PolicyDocument.from_compose(A.Compose([A.OneOf(operations, p=1.0)]), Provenance(name=NAME, family="naive"))
