@@ -201,13 +201,15 @@ def _check_node(node: Any, key: str, source: str, depth: int = 0) -> None:
             near = difflib.get_close_matches(argument, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"It takes {', '.join(sorted(known))}."
             raise PolicyError(f"{source}: key {key}.{argument}: {name} has no such argument. {hint}")
-        if "p" not in arguments:
-            raise PolicyError(f"{source}: key {key}.p: missing; Albumentations would silently use 0.5. State it.")
+    if "p" not in arguments and name != "Compose":
+        raise PolicyError(f"{source}: key {key}.p: missing; Albumentations would silently use 0.5. State it.")
     for argument, value in arguments.items():
         _check_finite(value, f"{key}.{argument}", source)
     children = node.get("transforms", [])
     if not isinstance(children, list):
         raise PolicyError(f"{source}: key {key}.transforms: expected a list of transforms")
+    if name in _CONTAINERS and not children:
+        raise PolicyError(f"{source}: key {key}.transforms: {name} is empty. Use NoOp for a policy that does nothing.")
     for index, child in enumerate(children):
         _check_node(child, f"{key}.transforms[{index}]", source, depth + 1)
 

@@ -7,6 +7,7 @@ shift of brightness is shown at half its size, and its full size stands in the c
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def save_sheet(rows: Sequence[Sequence[Tile]], title: str, path: str | Path, *, 
         for axis, tile in zip(row, line, strict=False):
             axis.imshow(tile.pixels, interpolation="nearest")
             axis.set_title(tile.caption, fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(textwrap.fill(title, int(13 * columns * tile_inches)), fontsize=9)
     with replacing(path) as scratch:
         figure.savefig(scratch, dpi=130)
 

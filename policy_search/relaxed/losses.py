@@ -1,0 +1,72 @@
+"""Losses of the search: WGAN-GP for the critic, and what the policy is asked for."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from policy_search.relaxed.critic import Critic
+from policy_search.relaxed.policy import RelaxedPolicy
+
+
+def gradient_penalty(
+    critic: Critic, real: Tensor, augmented: Tensor, generator: torch.Generator, norm: float
+) -> Tensor:
+    """Mean of (|gradient| / norm - 1)^2 between real and augmented pairs (B, C, H, W), one norm per *sample*.
+
+    Gulrajani et al. 2017, equation 3. The norm is taken over channels and pixels together and multiplied by
+    sqrt(H * W): a critic that averages over pixels has gradients of 1 / (H * W) at each, and the target must not depend
+    on the size of the crop.
+    """
+    place = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device, dtype=real.dtype)
+    between = (place * real + (1 - place) * augmented).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    size = math.sqrt(real.shape[2] * real.shape[3])
+    # The constant keeps the root differentiable where the gradient vanishes.
+    norms = torch.sqrt(gradient.square().sum((1, 2, 3)) + 1e-12) * size
+    return (norms / norm - 1).square().mean()
+
+
+def spread(features: Tensor) -> Tensor:
+    """Distances (B / 2,) in feature space between the two draws of one image: rows i and i + B / 2 of (B, F)."""
+    first, second = features.chunk(2)
+    return torch.sqrt((first - second).square().mean(1) + 1e-6)
+
+
+def group_strengths(policy: RelaxedPolicy) -> dict[str, Tensor]:
+    """How much each group of operations varies the images, per group, as a fraction of its widest possible variation.
+
+    For one operation of one sub-policy and stage: it acts with probability q = weight * gate and then moves the
+    magnitude uniformly within its ends, otherwise leaves it at the identity. The standard deviation of that mixture,
+    in units of the bounds' half-width (in the unit in which the ends are learnt), is its strength: 0 for an operation
+    that is never drawn, and 0 too for one that always does the same, which is a degradation and not an augmentation.
+    Stages add up in the square, sub-policies are averaged, and the operations of a group add up in the square.
+    """
+    table = policy.table()
+    chance = table.weight * table.gate
+    variances: dict[str, Tensor] = {}
+    for k, operation in enumerate(policy.operations):
+        q = chance[..., k]
+        if operation.magnitude is None:
+            variance = q * (1 - q)
+        else:
+            span = operation.magnitude
+            half = (span.forward(span.high) - span.forward(span.low)) / 2
+            ends = [table.low[..., k], table.high[..., k]]
+            if span.logarithmic:
+                ends = [end.log() for end in ends]
+            low, high = ((end - span.forward(span.identity)) / half for end in ends)
+            mean = q * (low + high) / 2
+            variance = q * (low * low + low * high + high * high) / 3 - mean * mean
+        total = variance.sum(1).mean()
+        group = str(operation.group)
+        variances[group] = variances[group] + total if group in variances else total
+    return {group: torch.sqrt(variance + 1e-8) for group, variance in variances.items()}
+
+
+def floor_penalty(strengths: dict[str, Tensor], floor: float) -> Tensor:
+    """Sum over the groups of the squared shortfall below `floor`, relative to it."""
+    shortfalls = [torch.relu(1 - strength / floor).square() for strength in strengths.values()]
+    return torch.stack(shortfalls).sum()

@@ -1,0 +1,162 @@
+"""One relaxed operation: its magnitude's bounds, how it acts on image and mask, and its Albumentations twin.
+
+An operation holds no learnt numbers (policy.py does) and no randomness but what it is handed. What every entry of the
+catalogue must do is in the docstring of `Operation` and is tested for each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import albumentations as A
+import torch
+from torch import Tensor
+
+from policy_search.relaxed import tone
+from policy_search.relaxed.warp import warp
+
+
+class Group(StrEnum):
+    """What an operation changes. The search keeps a floor under each group's strength."""
+
+    POSE = "pose"
+    SHAPE = "shape"
+    TONE = "tone"
+    TEXTURE = "texture"
+    OCCLUSION = "occlusion"
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What an emitted transform needs beyond its magnitudes.
+
+    Attributes:
+        fill: grey level (0 to 255) of what a warp or a hole uncovers.
+        holes: holes per image, so that an image larger than the searched crop has as many per area.
+    """
+
+    fill: int
+    holes: int = 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a magnitude, in the unit of the emitted transform.
+
+    Attributes:
+        low, high: the learnt range never leaves them.
+        identity: the magnitude at which the operation does nothing (may lie outside of the bounds).
+        start: the range before learning.
+        logarithmic: the learnt ends move in the logarithm (factors), though a draw is uniform in the unit itself.
+        whole: draws are whole numbers, uniform over both rounded ends and all between.
+    """
+
+    low: float
+    high: float
+    identity: float
+    start: tuple[float, float]
+    logarithmic: bool = False
+    whole: bool = False
+
+    def forward(self, value: float) -> float:
+        """The unit in which the ends are learnt."""
+        return math.log(value) if self.logarithmic else value
+
+    def ends(self, centre: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """Ordered ends within the bounds, from two raw numbers of any size; the gradient reaches both for ever."""
+        low, high = self.forward(self.low), self.forward(self.high)
+        middle = torch.sigmoid(centre)
+        half = torch.sigmoid(width) * torch.minimum(middle, 1 - middle)
+        ends = low + (high - low) * (middle - half), low + (high - low) * (middle + half)
+        return (ends[0].exp(), ends[1].exp()) if self.logarithmic else ends
+
+    def raw_start(self) -> tuple[float, float]:
+        """The raw centre and width at which `ends` gives `start`."""
+        low, high = self.forward(self.low), self.forward(self.high)
+        first, last = ((self.forward(end) - low) / (high - low) for end in self.start)
+        middle = (first + last) / 2
+        half = (last - first) / 2 / min(middle, 1 - middle)
+        return math.log(middle / (1 - middle)), math.log(half / (1 - half))
+
+    def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
+        """Magnitudes uniform between the ends (all (B,)), reparameterised; `uniform` in [0, 1)."""
+        smooth = low + uniform * (high - low)
+        if not self.whole:
+            return smooth
+        first, last = low.detach().round(), high.detach().round()
+        # Guards the one float below 1 that would round up to the number after `last`.
+        steps = torch.minimum(torch.floor(uniform * (last - first + 1)), last - first)
+        return tone.straight_through(first + steps, smooth)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One entry of the catalogue.
+
+    The contract, tested for each: the identity at magnitude `Range.identity`; gradient to the gate and to both ends of
+    the range; masks leave as 0 or 1, follow geometry exactly and are untouched by pixel operations; one and three
+    channels; `emit` gives the Albumentations transform with the same pixels and mask at the same magnitude.
+
+    Exactly one of `matrix` (geometry), `pixels` (image only) and `hole` (occludes image and mask) is set.
+
+    Attributes:
+        name: unique in the catalogue.
+        group: see Group.
+        magnitude: None for an operation that is either done or not.
+        emit: (low, high, emission) -> the transform, with p=1.
+        matrix: (B,) -> (B, 3, 3) about the origin.
+        pixels: (image, (B,), generator) -> image.
+        hole: ((B,), H, W, generator) -> indicator (B, 1, H, W).
+        gate_scales: the gate multiplies the distance of the magnitude from the identity; otherwise it blends the
+            output with the input. The value is the same, as gates are 0 or 1; the gradient is the better one of the
+            two for operations that are smooth at their identity, and no other has any there.
+    """
+
+    name: str
+    group: Group
+    magnitude: Range | None
+    emit: Callable[[float, float, Emission], A.BasicTransform]
+    matrix: Callable[[Tensor], Tensor] | None = None
+    pixels: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None
+    hole: Callable[[Tensor, int, int, torch.Generator], Tensor] | None = None
+    gate_scales: bool = True
+
+    def __post_init__(self) -> None:
+        if [self.matrix, self.pixels, self.hole].count(None) != 2:
+            raise ValueError(f"operation {self.name!r}: exactly one of matrix, pixels and hole must be given")
+
+    @property
+    def identity(self) -> float:
+        """The magnitude that does nothing; an operation without a magnitude is done by 1 and undone by 0."""
+        return 0.0 if self.magnitude is None else self.magnitude.identity
+
+    def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
+        """Magnitudes (B,) within the ends (B,); 1 where there is no magnitude."""
+        return torch.ones_like(uniform) if self.magnitude is None else self.magnitude.draw(low, high, uniform)
+
+    def effective(self, magnitude: Tensor, gate: Tensor) -> Tensor:
+        """What the operation is given: the magnitude (B,), drawn to the identity by the gate (B,) where that scales."""
+        return self.identity + gate * (magnitude - self.identity) if self.gate_scales else magnitude
+
+    def apply(
+        self, image: Tensor, mask: Tensor, magnitude: Tensor, gate: Tensor, generator: torch.Generator, fill: float
+    ) -> tuple[Tensor, Tensor]:
+        """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
+
+        `gate` is 0 or 1 in value. Returns image and mask of the same shapes, on the 8-bit grid and binary.
+        """
+        amount = self.effective(magnitude, gate)
+        if self.matrix is not None:
+            return warp(image, mask, self.matrix(amount), fill)
+        blend = gate[:, None, None, None]
+        if self.hole is not None:
+            indicator = self.hole(amount, image.shape[2], image.shape[3], generator)
+            indicator = indicator if self.gate_scales else indicator * blend
+            return tone.occlude(image, indicator, fill), mask * (1 - indicator)
+        if self.pixels is not None:
+            changed = self.pixels(image, amount, generator)
+            return (changed if self.gate_scales else image + blend * (changed - image)), mask
+        raise AssertionError("unreachable: __post_init__ has seen to it")

@@ -1,0 +1,279 @@
+"""The learnt policy: P sub-policies of S stages, each a softmax over K operations with gates and magnitude ranges.
+
+Parameters are shared: a base (per stage and operation for the choice, per operation for gate and magnitude) that every
+image trains, plus a small offset per sub-policy. Without the shared base each of the P * S * K parameters sees too few
+images to move.
+
+Every draw is hard. In the forward value each image goes through one sub-policy, one operation per stage, on or off,
+exactly as Albumentations will run it, so image and mask always belong together (no half-blended ghost under a sharp
+mask) and the searched images have the statistics of the emitted ones. Only the gradient is relaxed, in one of two ways:
+
+* "sampled" (default): only the drawn operation is computed. Gradient to its magnitude by reparameterisation, to its
+  gate by the straight-through relaxed Bernoulli, to the choice by the straight-through log-probability, whose
+  expectation is the first-order gradient of the weighted sum over all operations.
+* "soft": all K operations are computed and the gradient is that of the weighted sum with relaxed gates (Faster
+  AutoAugment's form) around the same hard value. K times the cost; dense gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from policy_search.relaxed.operations import Operation
+from policy_search.relaxed.tone import straight_through
+
+Application = Literal["sampled", "soft"]
+
+
+class Applied(NamedTuple):
+    """Augmented images (B, C, H, W) and masks (B, 1, H, W), and the log-probability (B,) of their discrete draws."""
+
+    image: Tensor
+    mask: Tensor
+    log_probability: Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn for each image; all random but the noise within an operation.
+
+    Attributes:
+        sub_policy: (B,) int64.
+        choice: (B, S) int64, index of the operation.
+        logistic: (B, S, K) noise of the relaxed gates; a gate is open where logit + noise > 0.
+        uniform: (B, S, K) in [0, 1): the place of the magnitude within its range.
+    """
+
+    sub_policy: Tensor
+    choice: Tensor
+    logistic: Tensor
+    uniform: Tensor
+
+
+class Table(NamedTuple):
+    """The policy in plain numbers, each (P, S, K): softmax weights, gates, and ends of the magnitude ranges.
+
+    Operations without a magnitude have 0 and 1 there.
+    """
+
+    weight: Tensor
+    gate: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class RelaxedPolicy(nn.Module):
+    """A policy under search.
+
+    Args:
+        operations: the K entries to choose from.
+        sub_policies, stages: P and S.
+        generator: draws the first offsets, which tell the sub-policies and the stages apart.
+        temperature: of the softmax over operations and of the relaxed gates.
+        spread: standard deviation of the first offsets of the choices; the others' is a third.
+        gate: the gate probability before learning.
+    """
+
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        *,
+        sub_policies: int,
+        stages: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        spread: float = 0.3,
+        gate: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if not operations or sub_policies < 1 or stages < 1:
+            raise ValueError(
+                f"expected at least one operation, sub-policy and stage, got {len(operations)}, "
+                f"{sub_policies} and {stages}"
+            )
+        self.operations = tuple(operations)
+        self.temperature = temperature
+        count = len(self.operations)
+        shape = (sub_policies, stages, count)
+        starts = [(0.0, 0.0) if o.magnitude is None else o.magnitude.raw_start() for o in self.operations]
+        self.base = nn.ParameterDict(
+            {
+                "choice": nn.Parameter(torch.zeros(stages, count)),
+                "gate": nn.Parameter(torch.full((count,), gate).logit()),
+                "centre": nn.Parameter(torch.tensor([start[0] for start in starts])),
+                "width": nn.Parameter(torch.tensor([start[1] for start in starts])),
+            }
+        )
+        deviations = {"choice": spread, "gate": spread / 3, "centre": spread / 3, "width": spread / 3}
+        self.offset = nn.ParameterDict(
+            {n: nn.Parameter(d * torch.randn(shape, generator=generator)) for n, d in deviations.items()}
+        )
+
+    @property
+    def sub_policies(self) -> int:
+        """P."""
+        return self.offset["choice"].shape[0]
+
+    @property
+    def stages(self) -> int:
+        """S."""
+        return self.offset["choice"].shape[1]
+
+    def raw(self, name: str) -> Tensor:
+        """Raw parameter "choice", "gate", "centre" or "width", base and offset together, (P, S, K)."""
+        return self.base[name] + self.offset[name]
+
+    def table(self) -> Table:
+        """The policy in plain numbers, differentiable."""
+        weight = torch.softmax(self.raw("choice") / self.temperature, -1)
+        gate = torch.sigmoid(self.raw("gate"))
+        centre, width = self.raw("centre"), self.raw("width")
+        lows, highs = [], []
+        for k, operation in enumerate(self.operations):
+            if operation.magnitude is None:
+                # Tied to the raw numbers by 0, so that every parameter always has a gradient.
+                nothing = 0 * (centre[..., k] + width[..., k])
+                low, high = nothing, nothing + 1
+            else:
+                low, high = operation.magnitude.ends(centre[..., k], width[..., k])
+            lows.append(low)
+            highs.append(high)
+        return Table(weight, gate, torch.stack(lows, -1), torch.stack(highs, -1))
+
+    def draw(self, batch: int, generator: torch.Generator, sub_policy: Tensor | None = None) -> Draw:
+        """Draw sub-policies (uniform, unless given), operations, gates and places for `batch` images."""
+        count = len(self.operations)
+        device = generator.device
+        if sub_policy is None:
+            sub_policy = torch.randint(self.sub_policies, (batch,), generator=generator, device=device)
+        with torch.no_grad():
+            weight = torch.softmax(self.raw("choice") / self.temperature, -1)[sub_policy]
+        choice = torch.multinomial(weight.reshape(-1, count), 1, generator=generator).reshape(batch, self.stages)
+        shape = (batch, self.stages, count)
+        uniform = torch.rand(shape, generator=generator, device=device)
+        # Keeps the logarithms finite at the ends of [0, 1).
+        place = torch.rand(shape, generator=generator, device=device).clamp(1e-6, 1 - 1e-6)
+        return Draw(sub_policy, choice, place.logit(), uniform)
+
+    def forward(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        generator: torch.Generator,
+        *,
+        fill: float,
+        application: Application = "sampled",
+        draw: Draw | None = None,
+    ) -> Applied:
+        """Augment a batch.
+
+        Args:
+            image: (B, C, H, W) float in [0, 1], multiples of 1/255, C 1 or 3.
+            mask: (B, 1, H, W) float, 0 or 1.
+            generator: all randomness, on the images' device.
+            fill: in [0, 1], what a warp or a hole uncovers.
+            application: see the module's docstring; the value has the same distribution either way.
+            draw: instead of a fresh one.
+        """
+        draw = self.draw(len(image), generator) if draw is None else draw
+        table = Table(*(entry[draw.sub_policy] for entry in self.table()))  # each (B, S, K)
+        logit = self.raw("gate")[draw.sub_policy]
+        relaxed = torch.sigmoid((logit + draw.logistic) / self.temperature)
+        gates = straight_through((logit + draw.logistic > 0).to(relaxed.dtype), relaxed)
+        log_weight = torch.log_softmax(self.raw("choice") / self.temperature, -1)[draw.sub_policy]
+        for stage in range(self.stages):
+            step = self._sampled if application == "sampled" else self._soft
+            here = Table(*(entry[:, stage] for entry in table))
+            image, mask = step(
+                image,
+                mask,
+                here._replace(gate=gates[:, stage]),
+                log_weight[:, stage],
+                draw.choice[:, stage],
+                draw.uniform[:, stage],
+                generator,
+                fill,
+            )
+        picked = log_weight.gather(2, draw.choice[..., None])
+        opened = nn.functional.logsigmoid(torch.where(gates > 0.5, logit, -logit)).gather(2, draw.choice[..., None])
+        return Applied(image, mask, (picked + opened).sum((1, 2)))
+
+    def _sampled(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        table: Table,
+        log_weight: Tensor,
+        choice: Tensor,
+        uniform: Tensor,
+        generator: torch.Generator,
+        fill: float,
+    ) -> tuple[Tensor, Tensor]:
+        """One stage, each drawn operation on the images that drew it. Table entries are (B, K), gates 0 or 1."""
+        rows_of: list[Tensor] = []
+        images, masks = [], []
+        for k in choice.unique().tolist():
+            rows = torch.nonzero(choice == k)[:, 0]
+            operation = self.operations[k]
+            chosen = log_weight[rows, k]
+            gate = table.gate[rows, k] * straight_through(torch.ones_like(chosen), chosen)
+            magnitude = operation.draw(table.low[rows, k], table.high[rows, k], uniform[rows, k])
+            changed = operation.apply(image[rows], mask[rows], magnitude, gate, generator, fill)
+            rows_of.append(rows)
+            images.append(changed[0])
+            masks.append(changed[1])
+        back = torch.argsort(torch.cat(rows_of))
+        return torch.cat(images)[back], torch.cat(masks)[back]
+
+    def _soft(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        table: Table,
+        log_weight: Tensor,
+        choice: Tensor,
+        uniform: Tensor,
+        generator: torch.Generator,
+        fill: float,
+    ) -> tuple[Tensor, Tensor]:
+        """One stage, all operations; the value of the drawn one, the gradient of the weighted sum."""
+        weight = log_weight.exp()
+        blends = [torch.zeros_like(image), torch.zeros_like(mask)]
+        values = [torch.zeros_like(image), torch.zeros_like(mask)]
+        for k, operation in enumerate(self.operations):
+            magnitude = operation.draw(table.low[:, k], table.high[:, k], uniform[:, k])
+            changed = operation.apply(image, mask, magnitude, table.gate[:, k], generator, fill)
+            share = weight[:, k, None, None, None]
+            chosen = (choice == k)[:, None, None, None]
+            for i, output in enumerate(changed):
+                blends[i] = blends[i] + share * output
+                values[i] = torch.where(chosen, output.detach(), values[i])
+        return straight_through(values[0], blends[0]), straight_through(values[1], blends[1])
+
+    def describe(self, threshold: float = 0.02) -> str:
+        """A readable table: for each stage, operations by mean weight over the sub-policies, with gate and range."""
+        with torch.no_grad():
+            table = self.table()
+        lines = [f"{self.sub_policies} sub-policies x {self.stages} stages x {len(self.operations)} operations"]
+        lines.append(f"{'stage':>5}  {'operation':<16}{'weight':>7}{'gate':>7}{'low':>9}{'high':>9}")
+        for stage in range(self.stages):
+            weights = table.weight[:, stage].mean(0)
+            for k in torch.argsort(weights, descending=True).tolist():
+                if weights[k] < threshold:
+                    break
+                operation = self.operations[k]
+                # Weighted over sub-policies: what an image that draws the operation is likely to meet.
+                share = table.weight[:, stage, k] / table.weight[:, stage, k].sum()
+                gate, low, high = ((share * e[:, stage, k]).sum().item() for e in (table.gate, table.low, table.high))
+                ends = f"{low:9.3g}{high:9.3g}" if operation.magnitude else f"{'-':>9}{'-':>9}"
+                lines.append(f"{stage + 1:>5}  {operation.name:<16}{weights[k].item():7.3f}{gate:7.2f}{ends}")
+        return "\n".join(lines)
+
+    def extra_repr(self) -> str:
+        """The table, so that printing the module shows what it has learnt."""
+        return self.describe()

@@ -1,0 +1,277 @@
+"""The inner search: a policy and a critic trained against each other, until augmented and real pairs match.
+
+Two modes. *Matching* (`real` given): the policy turns the source's pairs into pairs like the real ones. *Source* (no
+`real`): matching a data set with itself is solved by doing nothing, so the policy is asked for the widest spread between
+two draws of one image that the critic still puts within a stated distance of the real pairs, with a floor under each
+group of operations so that the cheapest one does not carry all of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from policy_search.relaxed import losses
+from policy_search.relaxed.catalogue import operations
+from policy_search.relaxed.critic import Critic, RandomFeatures
+from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics, centre
+from policy_search.relaxed.policy import Application, RelaxedPolicy
+
+
+class SearchSettings(BaseModel):
+    """What a search depends on besides its data and seed.
+
+    Learning rates, penalty and pooling are those with which planted shifts were found again (tests/relaxed).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operation_names: tuple[str, ...] = Field((), description="names in the catalogue; empty for all")
+    sub_policies: int = Field(8, ge=1)
+    stages: int = Field(3, ge=1)
+    application: Application = "sampled"
+    temperature: float = Field(1.0, gt=0)
+
+    steps: int = Field(200, ge=1, description="steps in which both policy and critic learn")
+    warmup: int = Field(30, ge=0, description="steps before, in which the critic alone learns")
+    batch: int = Field(8, ge=2, multiple_of=2, description="augmented images a step, and as many real ones")
+    crop: int = Field(128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
+    margin: int = Field(48, ge=0, description="pixels of context around the crop, from which warps draw")
+
+    policy_rate: float = Field(3e-2, gt=0)
+    offset_share: float = Field(0.3, ge=0, description="learning rate of sub-policies' offsets, of the policy's")
+    choice_share: float = Field(0.2, ge=0, description="learning rate of the choices, of the policy's")
+    critic_rate: float = Field(1e-3, gt=0)
+    average: float = Field(0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
+    penalty: float = Field(10.0, gt=0)
+    norm: float = Field(10.0, gt=0, description="target of the gradient norm")
+    score_weight: float = Field(1.0, ge=0, description="weight of the score-function gradient of the discrete draws")
+
+    distance: float = Field(1.0, gt=0, description="source mode: critic distance that the spread may cost")
+    floor: float = Field(0.15, ge=0, description="source mode: least strength of every group")
+    floor_weight: float = Field(10.0, ge=0)
+    multiplier_rate: float = Field(0.05, gt=0, description="source mode: step of the log multiplier")
+
+
+class StepReport(NamedTuple):
+    """One step. `distance` is the critic's (mean score of real minus augmented), nan-free or the search stops."""
+
+    step: int
+    critic_loss: float
+    distance: float
+    penalty: float
+    policy_loss: float
+    spread: float
+    multiplier: float
+    strengths: dict[str, float]
+
+
+class SearchResult(NamedTuple):
+    """What a search found, and what export needs.
+
+    Attributes:
+        policy: the running average of the learnt parameters.
+        history: one report per step, warm-up included (negative steps).
+        statistics: of the source; its median is the fill of emitted warps.
+        settings, seed: as given.
+    """
+
+    policy: RelaxedPolicy
+    history: list[StepReport]
+    statistics: PixelStatistics
+    settings: SearchSettings
+    seed: int
+
+
+class SearchDivergedError(RuntimeError):
+    """A loss stopped being a finite number."""
+
+
+class Search:
+    """All state of a search in one place; `step` advances it."""
+
+    def __init__(self, source: PairSampler, real: PairSampler | None, settings: SearchSettings, seed: int) -> None:
+        self.source, self.target, self.settings = source, real, settings
+        self.statistics = source.statistics()
+        self.generator = torch.Generator().manual_seed(seed)
+        s, pixels = settings, self.statistics
+        self.policy = RelaxedPolicy(
+            operations(*s.operation_names),
+            sub_policies=s.sub_policies,
+            stages=s.stages,
+            generator=self.generator,
+            temperature=s.temperature,
+        )
+        self.average = copy.deepcopy(self.policy).requires_grad_(False)
+        self.critic = Critic(source.channels, pixels.mean, pixels.deviation, generator=self.generator)
+        self.features = RandomFeatures(source.channels, pixels.mean, pixels.deviation, generator=self.generator)
+        self.features.calibrate(*source.sample(32, s.crop, self.generator))
+        base, offset = s.policy_rate, s.policy_rate * s.offset_share
+        groups = [
+            {
+                "params": [p],
+                "lr": rate * (s.choice_share if name == "choice" else 1.0),
+                "initial": rate * (s.choice_share if name == "choice" else 1.0),
+            }
+            for parameters, rate in ((self.policy.base, base), (self.policy.offset, offset))
+            for name, p in parameters.items()
+        ]
+        self.policy_optimiser = torch.optim.Adam(groups, betas=(0.0, 0.9))
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=s.critic_rate, betas=(0.0, 0.9))
+        self.log_multiplier = 0.0
+        self.done = -s.warmup
+
+    def step(self) -> StepReport:
+        """One critic update and, after the warm-up, one policy update on the same augmented pairs.
+
+        Raises:
+            SearchDivergedError: a loss is not finite; nothing is updated with it.
+        """
+        s = self.settings
+        learning = self.done >= 0
+        image, mask = self._source_pairs()
+        with torch.set_grad_enabled(learning):
+            applied = self.policy(
+                image, mask, self.generator, fill=self.statistics.median / 255, application=s.application
+            )
+            image, mask = centre(applied.image, s.crop), centre(applied.mask, s.crop)
+            augmented = self.critic.standardise(image, mask)
+        real = self.critic.standardise(*(self.target or self.source).sample(s.batch, s.crop, self.generator))
+        critic_loss, distance, penalty = self._update_critic(real, augmented.detach())
+        policy_loss, spread, strengths = 0.0, 0.0, {}
+        if learning:
+            policy_loss, spread, strengths = self._update_policy(real, augmented, image, mask, applied.log_probability)
+        report = StepReport(
+            self.done, critic_loss, distance, penalty, policy_loss, spread, math.exp(self.log_multiplier), strengths
+        )
+        self.done += 1
+        return report
+
+    def _source_pairs(self) -> tuple[Tensor, Tensor]:
+        s = self.settings
+        size = s.crop + 2 * s.margin
+        if self.target is not None:
+            return self.source.sample(s.batch, size, self.generator)
+        image, mask = self.source.sample(s.batch // 2, size, self.generator)
+        return torch.cat([image, image]), torch.cat([mask, mask])
+
+    def _update_critic(self, real: Tensor, augmented: Tensor) -> tuple[float, float, float]:
+        s = self.settings
+        scores = self.critic(torch.cat([real, augmented]))
+        distance = scores[: len(real)].mean() - scores[len(real) :].mean()
+        penalty = losses.gradient_penalty(self.critic, real, augmented, self.generator, s.norm)
+        loss = -distance + s.penalty * penalty
+        values = {"critic loss": loss.item(), "distance": distance.item(), "penalty": penalty.item()}
+        self._require_finite(values)
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimiser.step()
+        return values["critic loss"], values["distance"], values["penalty"]
+
+    def _update_policy(
+        self, real: Tensor, augmented: Tensor, image: Tensor, mask: Tensor, log_probability: Tensor
+    ) -> tuple[float, float, dict[str, float]]:
+        s = self.settings
+        self.critic.requires_grad_(False)
+        score = self.critic(augmented)
+        with torch.no_grad():
+            distance = (self.critic(real).mean() - score.mean()).item()
+        self.critic.requires_grad_(True)
+        strengths = losses.group_strengths(self.policy)
+        spread = torch.zeros(())
+        if self.target is not None:
+            cost = -score
+            loss = cost.mean()
+        else:
+            between = losses.spread(self.features(image, mask))
+            spread = between.mean()
+            weight = math.exp(self.log_multiplier) / s.distance
+            cost = -weight * score - (between / spread.detach()).repeat(2)
+            loss = (
+                -torch.log(spread) - weight * score.mean() + s.floor_weight * losses.floor_penalty(strengths, s.floor)
+            )
+        if s.score_weight:
+            advantage = cost.detach() - cost.detach().mean()
+            loss = loss + s.score_weight * (advantage * log_probability).sum() / (len(cost) - 1)
+        values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
+        self._require_finite(values)
+        if self.target is None:
+            change = s.multiplier_rate * (distance / s.distance - 1)
+            self.log_multiplier += max(-0.2, min(0.2, change))
+        for group in self.policy_optimiser.param_groups:
+            group["lr"] = group["initial"] * min(1.0, 2 * (1 - self.done / s.steps))
+        self.policy_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.policy_optimiser.step()
+        # A running average that starts at the first value would remember the start for ever in a short run.
+        decay = min(s.average, self.done / (self.done + 10))
+        for kept, now in zip(self.average.parameters(), self.policy.parameters(), strict=True):
+            kept.lerp_(now.detach(), 1 - decay)
+        return values["policy loss"], values["spread"], {name: v.item() for name, v in strengths.items()}
+
+    def _require_finite(self, values: dict[str, float]) -> None:
+        if not all(math.isfinite(v) for v in values.values()):
+            found = ", ".join(f"{name} = {value}" for name, value in values.items())
+            raise SearchDivergedError(
+                f"the search diverged at step {self.done}: {found}. Lower policy_rate or critic_rate, or raise norm."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `step` reads or changes, except data and settings."""
+        return {
+            "policy": self.policy.state_dict(),
+            "average": self.average.state_dict(),
+            "critic": self.critic.state_dict(),
+            "features": self.features.state_dict(),
+            "policy_optimiser": self.policy_optimiser.state_dict(),
+            "critic_optimiser": self.critic_optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "log_multiplier": self.log_multiplier,
+            "done": self.done,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        for name in ("policy", "average", "critic", "features", "policy_optimiser", "critic_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        self.log_multiplier, self.done = state["log_multiplier"], state["done"]
+
+
+def search_policy(
+    source: PairSampler | Sequence[Pair],
+    real: PairSampler | Sequence[Pair] | None = None,
+    *,
+    settings: SearchSettings | None = None,
+    seed: int,
+    on_step: Callable[[StepReport], None] | None = None,
+) -> SearchResult:
+    """Learn a policy.
+
+    Args:
+        source: the labelled pairs to augment: images (H, W) or (H, W, 3) uint8 with masks (H, W) bool, or a sampler.
+        real: pairs that the augmented ones are to be like; None for the source itself (see the module's docstring).
+        settings: defaults when None.
+        seed: equal seed, data, settings and thread count give an equal result, bit for bit, on a CPU.
+        on_step: called after every step; what it raises stops the search.
+
+    Raises:
+        DataError: images or masks that cannot be used.
+        SearchDivergedError: a loss is not finite; the message names the step and the losses.
+    """
+    settings = settings or SearchSettings()
+    sampler = CropSampler(source) if isinstance(source, Sequence) else source
+    target = CropSampler(real) if isinstance(real, Sequence) else real
+    search = Search(sampler, target, settings, seed)
+    history: list[StepReport] = []
+    while search.done < settings.steps:
+        history.append(search.step())
+        if on_step is not None:
+            on_step(history[-1])
+    return SearchResult(search.average, history, search.statistics, settings, seed)

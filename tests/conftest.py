@@ -1,0 +1,104 @@
+"""Shared fixtures: a small generated culture of ellipses, and the folder of real images where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def ellipse_polygons(rng: np.random.Generator, count: int, height: int, width: int) -> list[list[list[float]]]:
+    """COCO rings of `count` ellipses, some overlapping, some cut by the frame."""
+    polygons = []
+    for _ in range(count):
+        cx, cy = rng.uniform(0, width), rng.uniform(0, height)
+        a, b = rng.uniform(4, 9), rng.uniform(3, 6)
+        turn = rng.uniform(0, np.pi)
+        t = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+        x = cx + a * np.cos(t) * np.cos(turn) - b * np.sin(t) * np.sin(turn)
+        y = cy + a * np.cos(t) * np.sin(turn) + b * np.sin(t) * np.cos(turn)
+        ring = np.stack([np.clip(x, 0, width), np.clip(y, 0, height)], 1).round(2).ravel().tolist()
+        polygons.append([ring])
+    return polygons
+
+
+def paint(polygons: list[list[list[float]]], rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A grey image (H, W) uint8 in which the ellipses are darker than a noisy background."""
+    image = rng.normal(128, 4, (height, width)).astype(np.float32)
+    for rings in polygons:
+        points = np.array(rings[0]).reshape(-1, 2).round().astype(np.int32)
+        mask = np.zeros((height, width), np.uint8)
+        cv2.fillPoly(mask, [points], 1)
+        image[mask > 0] -= rng.uniform(20, 40)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def write_livecell(
+    root: Path,
+    plan: dict[str, dict[str, int]],
+    *,
+    flat: bool = False,
+    mapping: bool = False,
+    cells: int = 12,
+    size: tuple[int, int] = (96, 112),
+    seed: int = 0,
+) -> Path:
+    """A folder in LIVECell's layout: `plan` gives images per type and split. Splits without an image get no file."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    for type_name, splits in plan.items():
+        for split, count in splits.items():
+            images, annotations = [], []
+            for index in range(count):
+                well = {"train": "A", "val": "B", "test": "C"}[split] + str(index // 2 + 1)
+                name = f"{type_name}_Phase_{well}_1_00d{index:02d}h00m_1.tif"
+                polygons = ellipse_polygons(rng, cells, height, width)
+                folder = root / "images" / ("livecell_test_images" if split == "test" else "livecell_train_val_images")
+                folder = folder if flat else folder / type_name
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(paint(polygons, rng, height, width)).save(folder / name)
+                images.append(
+                    {"id": 100 + index, "file_name": name, "height": height, "width": width, "url": "http://x"}
+                )
+                annotations += [
+                    {
+                        "id": 1000 * (index + 1) + i, "image_id": 100 + index, "category_id": 1, "iscrowd": 0,
+                        "segmentation": rings, "bbox": [0, 0, 1, 1], "area": 1.0,
+                    }
+                    for i, rings in enumerate(polygons)
+                ]  # fmt: skip
+            if count:
+                target = root / "annotations" / "LIVECell_single_cells" / type_name.lower() / f"{split}.json"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                body = {str(a["id"]): a for a in annotations} if mapping else annotations
+                target.write_text(json.dumps({"images": images, "annotations": body, "categories": [{"id": 1}]}))
+    return root
+
+
+@pytest.fixture
+def livecell_root(tmp_path: Path) -> Path:
+    """Two types; A172 has all splits, BV2 no val; one type has unlabelled images only."""
+    root = write_livecell(
+        tmp_path / "livecell", {"A172": {"train": 3, "val": 2, "test": 2}, "BV2": {"train": 1, "val": 0, "test": 1}}
+    )
+    folder = root / "unlabeled" / "SkBr3"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(1).integers(0, 255, (96, 112), np.uint8)
+    Image.fromarray(noise).save(folder / "SkBr3_Phase_D1_1_00d00h00m_1.tif")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_root() -> Path:
+    """The folder of real LIVECell images, or a skip that says how to give one."""
+    root = Path(os.environ.get("LIVECELL_ROOT") or ROOT.parent / "shared" / "data" / "livecell-mini")
+    if not (root / "annotations").is_dir():
+        pytest.skip(f"no real images in {root}: set LIVECELL_ROOT to a LIVECell folder to run this test")
+    return root
