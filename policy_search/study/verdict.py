@@ -90,7 +90,7 @@ def judge(finalists: Sequence[Finalist], direction: Direction = "maximize") -> V
     ahead, beats = margin > 0, low > 0
     figures = (
         f"{challenger.name} scores {challenger.mean:.3f}, the best baseline {reference.name} {reference.mean:.3f}: "
-        f"better by {margin:+.3f}, interval [{low:+.3f}, {high:+.3f}] over {len(differences)} fresh seeds"
+        f"margin {margin:+.3f}, interval [{low:+.3f}, {high:+.3f}] over {len(differences)} fresh seeds"
     )
     if beats:
         sentence = f"{figures}. It beats the best baseline."
