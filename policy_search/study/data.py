@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from policy_search.study.shifts import HELD_BACK
 
 READABLE_SPLITS = ("train", "val", "unlabeled")
 TRAINING_SHARE = 2 / 3  # of the width of every image, where the source has to be cut in two
+DOMAIN_PIXELS = 400_000  # of a validation domain before it is shifted: about one LIVECell image
+DOMAIN_IMAGES = 6
 MIN_AREA = 10  # pixels: less of a cell at a cut is not a cell
 
 
@@ -70,22 +73,25 @@ def load_study_data(
     * where the source has no validation split: whole wells of its training split if there are several, else the right
       third of every training image (probes then train on the left two thirds), under the same shifts.
 
+    A domain holds up to 6 images and about 400,000 pixels (central windows of larger images), so that scoring costs the
+    same on any data set.
+
     Args:
-        max_images: of every split and type; wells are taken in turn, so that few images still come from many wells.
+        max_images: training images; wells are taken in turn, so that few images still come from many wells.
         seed: of the noise in the held-back shifts.
     """
     source = read_split(data, "train", root)
     train_records = spread_over_wells(source.records, max_images)
     used = [source.where(lambda r: r in train_records)]
     if validate_on:
-        domains, read = _labelled_types(validate_on, source, root, max_images)
+        domains, read = _labelled_types(validate_on, source, root)
         used += read
         train = _samples(source, train_records)
         validation = f"labelled train and val images of {', '.join(d.name for d in domains)}"
     else:
-        train, held_out, validation, read = _hold_out(data, source, train_records, root, max_images)
+        train, held_out, validation, read = _hold_out(data, source, train_records, root)
         used += read
-        domains = shifted_domains(held_out, seed)
+        domains = shifted_domains(windows(held_out), seed)
     fingerprint = "-".join(dataset.fingerprint()[:8] for dataset in used)
     return StudyData(data, source.synthetic, fingerprint, tuple(train), tuple(domains), validation)
 
@@ -123,12 +129,29 @@ def split_across(sample: ProbeSample, share: float = TRAINING_SHARE) -> tuple[Pr
     width = sample.image.shape[1]
     cut = round(width * share)
 
-    def part(side: str, columns: slice) -> ProbeSample:
-        image = np.ascontiguousarray(sample.image[:, columns])
-        instances = sample.instances.map_layers(lambda layer: layer[:, columns]).drop_specks(MIN_AREA)
-        return ProbeSample(f"{sample.id}#{side}", image, instances)
+    rows = slice(0, sample.image.shape[0])
+    return _part(sample, "left", rows, slice(0, cut)), _part(sample, "right", rows, slice(cut, width))
 
-    return part("left", slice(0, cut)), part("right", slice(cut, width))
+
+def windows(samples: Sequence[ProbeSample]) -> list[ProbeSample]:
+    """At most `DOMAIN_IMAGES` of the samples, evenly spaced, cut to central windows of `DOMAIN_PIXELS` in all."""
+    count = min(len(samples), DOMAIN_IMAGES)
+    kept = [samples[i] for i in np.linspace(0, len(samples) - 1, count).round().astype(int)]
+    if sum(s.image.size for s in kept) <= DOMAIN_PIXELS:
+        return kept
+    side = math.isqrt(DOMAIN_PIXELS // count)
+
+    def middle(length: int) -> slice:
+        start = max(length - side, 0) // 2
+        return slice(start, start + min(side, length))
+
+    return [_part(s, "window", middle(s.image.shape[0]), middle(s.image.shape[1])) for s in kept]
+
+
+def _part(sample: ProbeSample, suffix: str, rows: slice, columns: slice) -> ProbeSample:
+    image = np.ascontiguousarray(sample.image[rows, columns])
+    instances = sample.instances.map_layers(lambda layer: layer[rows, columns]).drop_specks(MIN_AREA)
+    return ProbeSample(f"{sample.id}#{suffix}", image, instances)
 
 
 def shifted_domains(samples: Sequence[ProbeSample], seed: int) -> list[Domain]:
@@ -142,17 +165,18 @@ def shifted_domains(samples: Sequence[ProbeSample], seed: int) -> list[Domain]:
 
 
 def _hold_out(
-    data: str, source: CellDataset, records: Sequence[ImageRecord], root: Path | None, limit: int
+    data: str, source: CellDataset, records: Sequence[ImageRecord], root: Path | None
 ) -> tuple[list[ProbeSample], list[ProbeSample], str, list[CellDataset]]:
     shifts = f"under {len(HELD_BACK)} held-back shifts"
     validation = read_split(data, "val", root, missing_ok=True)
-    kept = spread_over_wells(validation.records, limit)
+    kept = spread_over_wells(validation.records, DOMAIN_IMAGES)
     if kept:
         used = validation.where(lambda r: r in kept)
         return _samples(source, records), _samples(validation, kept), f"the source's val split {shifts}", [used]
     by_wells = split_by_wells(records)
     if by_wells is not None:
         train, held_out = by_wells
+        held_out = list(spread_over_wells(held_out, DOMAIN_IMAGES))
         wells = ", ".join(dict.fromkeys(r.well for r in held_out))
         text = f"well {wells} of the source's train split {shifts} (the source has no val split)"
         return _samples(source, train), _samples(source, held_out), text, []
@@ -165,14 +189,14 @@ def _hold_out(
 
 
 def _labelled_types(
-    types: Sequence[str], source: CellDataset, root: Path | None, limit: int
+    types: Sequence[str], source: CellDataset, root: Path | None
 ) -> tuple[list[Domain], list[CellDataset]]:
     domains, read = [], []
     for name in types:
         samples: list[ProbeSample] = []
         for split in ("train", "val"):
             dataset = read_split(name, split, root, missing_ok=True)
-            records = spread_over_wells(dataset.records, limit)
+            records = spread_over_wells(dataset.records, DOMAIN_IMAGES // 2)
             own = sorted({r.cell_type for r in records} & set(source.cell_types))
             if own:
                 raise InputError(f"--validate-on {name}: {own[0]} is the source type; name types it is not trained on")
@@ -181,7 +205,7 @@ def _labelled_types(
                 read.append(dataset.where(lambda r, keep=records: r in keep))  # type: ignore[misc]
         if not samples:
             raise DataError(f"--validate-on {name}: it has no labelled train or val image; choose other types")
-        domains.append(Domain(name, tuple(samples)))
+        domains.append(Domain(name, tuple(windows(samples))))
     return domains, read
 
 
