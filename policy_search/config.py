@@ -1,0 +1,54 @@
+"""What a command was asked to do: one frozen model per command, saved beside its results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from policy_search.cells.errors import InputError
+
+
+class RunConfig(BaseModel):
+    """Everything that decides the outcome of `policy-search run`, and where it goes.
+
+    Raises:
+        InputError: on construction, naming the option and what it expects.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = Field(description="dataset with the labelled cells, as for --data")
+    out: Path = Field(description="run folder")
+    root: Path | None = Field(None, description="LIVECell's folder")
+    storage: str | None = Field(None, description="Optuna storage URL; study.db in the run folder when None")
+    trials: int = Field(20, ge=1, description="trials in all, the naive strategies and failed trials included")
+    steps: int = Field(200, ge=1, description="steps of the inner search in a searched trial")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    validate_on: tuple[str, ...] = Field(
+        (), description="labelled types to score on; when empty, the source under held-back shifts"
+    )
+    finalists: int = Field(3, ge=1, description="learnt policies scored again in the second round")
+    final_seeds: int = Field(5, ge=2, description="fresh seeds of the second round")
+    probe_base_steps: int = Field(400, ge=1, description="steps on untouched images that every probe starts from")
+    probe_steps: int = Field(120, ge=2, description="steps of a probe under a policy")
+    probe_crop: int = Field(128, ge=32, multiple_of=8, description="side of the probe's training crops, pixels")
+    max_images: int = Field(16, ge=1, description="images read of each split and cell type, spread over the wells")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "the configuration"
+            raise InputError(f"{option}: {first['msg']}, got {first['input']!r}") from None
+
+    def identity(self) -> dict[str, Any]:
+        """The part that two runs into one folder must have in common: what a finished trial depends on.
+
+        Where data and results lie does not matter (the data's fingerprint is compared instead), nor how far the run
+        is to go: a run may be continued with more trials or a longer second round.
+        """
+        where_and_how_far = {"out", "root", "storage", "trials", "finalists", "final_seeds"}
+        return self.model_dump(mode="json", exclude=where_and_how_far)

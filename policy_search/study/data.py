@@ -1,0 +1,223 @@
+"""What a study may look at: training images of the source and validation domains. Test splits are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from policy_search.cells import CellDataset, ImageRecord, resolve
+from policy_search.cells.errors import DataError, InputError
+from policy_search.study.probe import Domain, ProbeSample
+from policy_search.study.shifts import HELD_BACK
+
+READABLE_SPLITS = ("train", "val", "unlabeled")
+TRAINING_SHARE = 2 / 3  # of the width of every image, where the source has to be cut in two
+DOMAIN_PIXELS = 400_000  # of a validation domain before it is shifted: about one LIVECell image
+DOMAIN_IMAGES = 6
+MIN_AREA = 10  # pixels: less of a cell at a cut is not a cell
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The data of a study, in memory.
+
+    Attributes:
+        name: what the user typed for `--data`.
+        synthetic: True for the demo culture.
+        fingerprint: of all images read, and of the way they are used.
+        train: what policies are learnt and probes are trained on.
+        domains: what probes are scored on.
+        validation: one sentence on `domains` for log, report and provenance.
+    """
+
+    name: str
+    synthetic: bool
+    fingerprint: str
+    train: tuple[ProbeSample, ...]
+    domains: tuple[Domain, ...]
+    validation: str
+
+
+def read_split(data: str, split: str, root: Path | None, *, missing_ok: bool = False) -> CellDataset:
+    """A dataset's split, never the test split: what a search has seen cannot prove anything about the search.
+
+    Raises:
+        InputError: the split is not one a search may read.
+        DataError: see `resolve`.
+    """
+    if split not in READABLE_SPLITS:
+        raise InputError(f"a search never reads the {split} split: expected one of {', '.join(READABLE_SPLITS)}")
+    dataset = resolve(data, split, root, missing_ok=missing_ok)
+    strays = [record.id for record in dataset if record.split != split]
+    if strays:
+        raise InputError(f"{data} hands out {strays[0]} of another split as {split}: it is not read")
+    return dataset
+
+
+def load_study_data(
+    data: str, *, root: Path | None, validate_on: Sequence[str] = (), max_images: int = 16, seed: int = 0
+) -> StudyData:
+    """Read what a study on `data` needs.
+
+    Probes are scored on one of these, in this order of precedence:
+
+    * `validate_on`: labelled train and val images of those types. This uses labels of other types, so a policy chosen
+      this way may not be called "found without labels" for them.
+    * otherwise the source's own validation split under the held-back shifts (`shifts.HELD_BACK`), every shift a domain.
+    * where the source has no validation split: whole wells of its training split if there are several, else the right
+      third of every training image (probes then train on the left two thirds), under the same shifts.
+
+    A domain holds up to 6 images and about 400,000 pixels (central windows of larger images), so that scoring costs the
+    same on any data set.
+
+    Args:
+        max_images: training images; wells are taken in turn, so that few images still come from many wells.
+        seed: of the noise in the held-back shifts.
+    """
+    source = read_split(data, "train", root)
+    train_records = spread_over_wells(source.records, max_images)
+    used = [source.where(lambda r: r in train_records)]
+    if validate_on:
+        domains, read = _labelled_types(validate_on, source, root)
+        used += read
+        train = _samples(source, train_records)
+        validation = f"labelled train and val images of {', '.join(d.name for d in domains)}"
+    else:
+        train, held_out, validation, read = _hold_out(data, source, train_records, root)
+        used += read
+        domains = shifted_domains(windows(held_out), seed)
+    fingerprint = "-".join(dataset.fingerprint()[:8] for dataset in used)
+    return StudyData(data, source.synthetic, fingerprint, tuple(train), tuple(domains), validation)
+
+
+def spread_over_wells(records: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]:
+    """Up to `limit` records, one of every well in turn; within a well evenly spaced, in the order given."""
+    wells: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        if record.annotated:
+            wells.setdefault(record.well, []).append(record)
+    chosen: set[str] = set()
+    share = -(-limit // max(len(wells), 1))
+    spaced = [
+        [group[i] for i in dict.fromkeys(np.linspace(0, len(group) - 1, min(share, len(group))).round().astype(int))]
+        for group in wells.values()
+    ]
+    for turn in range(share):
+        for group in spaced:
+            if turn < len(group) and len(chosen) < limit:
+                chosen.add(group[turn].id)
+    return tuple(r for r in records if r.id in chosen)
+
+
+def split_by_wells(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], list[ImageRecord]] | None:
+    """(training, validation): the last third of the wells, at least one, is held out; None when there is one well."""
+    wells = list(dict.fromkeys(r.well for r in records))
+    if len(wells) < 2:
+        return None
+    held = set(wells[-max(len(wells) // 3, 1) :])
+    return [r for r in records if r.well not in held], [r for r in records if r.well in held]
+
+
+def split_across(sample: ProbeSample, share: float = TRAINING_SHARE) -> tuple[ProbeSample, ProbeSample]:
+    """The left `share` of an image and the rest; a cell on the cut is cut, pieces under 10 pixels are dropped."""
+    width = sample.image.shape[1]
+    cut = round(width * share)
+
+    rows = slice(0, sample.image.shape[0])
+    return _part(sample, "left", rows, slice(0, cut)), _part(sample, "right", rows, slice(cut, width))
+
+
+def windows(samples: Sequence[ProbeSample]) -> list[ProbeSample]:
+    """At most `DOMAIN_IMAGES` of the samples, evenly spaced, cut to central windows of `DOMAIN_PIXELS` in all."""
+    count = min(len(samples), DOMAIN_IMAGES)
+    kept = [samples[i] for i in np.linspace(0, len(samples) - 1, count).round().astype(int)]
+    if sum(s.image.size for s in kept) <= DOMAIN_PIXELS:
+        return kept
+    side = math.isqrt(DOMAIN_PIXELS // count)
+
+    def middle(length: int) -> slice:
+        start = max(length - side, 0) // 2
+        return slice(start, start + min(side, length))
+
+    return [_part(s, "window", middle(s.image.shape[0]), middle(s.image.shape[1])) for s in kept]
+
+
+def _part(sample: ProbeSample, suffix: str, rows: slice, columns: slice) -> ProbeSample:
+    image = np.ascontiguousarray(sample.image[rows, columns])
+    instances = sample.instances.map_layers(lambda layer: layer[rows, columns]).drop_specks(MIN_AREA)
+    return ProbeSample(f"{sample.id}#{suffix}", image, instances)
+
+
+def shifted_domains(samples: Sequence[ProbeSample], seed: int) -> list[Domain]:
+    """One domain per held-back shift, each with all samples."""
+    domains = []
+    for number, shift in enumerate(HELD_BACK):
+        rng = np.random.default_rng([seed, number])
+        shifted = [ProbeSample(s.id, *shift.apply(s.image, s.instances, rng)) for s in samples]
+        domains.append(Domain(shift.name, tuple(shifted)))
+    return domains
+
+
+def _hold_out(
+    data: str, source: CellDataset, records: Sequence[ImageRecord], root: Path | None
+) -> tuple[list[ProbeSample], list[ProbeSample], str, list[CellDataset]]:
+    shifts = f"under {len(HELD_BACK)} held-back shifts"
+    validation = read_split(data, "val", root, missing_ok=True)
+    kept = spread_over_wells(validation.records, DOMAIN_IMAGES)
+    if kept:
+        used = validation.where(lambda r: r in kept)
+        return _samples(source, records), _samples(validation, kept), f"the source's val split {shifts}", [used]
+    by_wells = split_by_wells(records)
+    if by_wells is not None:
+        train, held_out = by_wells
+        held_out = list(spread_over_wells(held_out, DOMAIN_IMAGES))
+        wells = ", ".join(dict.fromkeys(r.well for r in held_out))
+        text = f"well {wells} of the source's train split {shifts} (the source has no val split)"
+        return _samples(source, train), _samples(source, held_out), text, []
+    halves = [split_across(sample) for sample in _samples(source, records)]
+    text = (
+        f"the right third of the source's train images {shifts}, probes train on the left two thirds "
+        "(the source has no val split and one well)"
+    )
+    return [left for left, _ in halves], [right for _, right in halves], text, []
+
+
+def _labelled_types(
+    types: Sequence[str], source: CellDataset, root: Path | None
+) -> tuple[list[Domain], list[CellDataset]]:
+    domains, read = [], []
+    for name in types:
+        samples: list[ProbeSample] = []
+        for split in ("train", "val"):
+            dataset = read_split(name, split, root, missing_ok=True)
+            records = spread_over_wells(dataset.records, DOMAIN_IMAGES // 2)
+            own = sorted({r.cell_type for r in records} & set(source.cell_types))
+            if own:
+                raise InputError(f"--validate-on {name}: {own[0]} is the source type; name types it is not trained on")
+            if records:
+                samples += _samples(dataset, records)
+                read.append(dataset.where(lambda r, keep=records: r in keep))  # type: ignore[misc]
+        if not samples:
+            raise DataError(f"--validate-on {name}: it has no labelled train or val image; choose other types")
+        domains.append(Domain(name, tuple(windows(samples))))
+    return domains, read
+
+
+def _samples(dataset: CellDataset, records: Sequence[ImageRecord]) -> list[ProbeSample]:
+    return [ProbeSample(r.id, grey(dataset.image(r)), dataset.instances(r)) for r in records]
+
+
+def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) uint8 as it is; (H, W, 3) RGB as luminance: the probe's network sees one channel."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def foreground_pairs(samples: Sequence[ProbeSample]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """What the inner search learns from: images and their binary masks."""
+    return [(s.image, s.instances.foreground()) for s in samples]

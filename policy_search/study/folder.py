@@ -1,0 +1,99 @@
+"""The run folder: one owner at a time, one configuration, and everything in it written in one step.
+
+config.json     the configuration and the data's fingerprint
+log.jsonl       one line per finished trial
+trials/NNN/     policy.json of trial NNN
+best.json       the winner
+report.md       the leaderboard
+study.db        the trials (unless --storage says otherwise)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from policy_search.augment import PolicyDocument, load_policy
+from policy_search.cells.errors import InputError
+from policy_search.cells.files import require_writable_folder, write_json, write_text
+from policy_search.config import RunConfig
+
+
+class RunFolder:
+    """Paths and files of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = require_writable_folder(path)
+
+    @property
+    def best(self) -> Path:
+        """The winner's file."""
+        return self.path / "best.json"
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Keep other processes out: two runs in one folder would overwrite each other's results.
+
+        Raises:
+            InputError: another run has it. The lock ends with its process, however that ends.
+        """
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(
+                    f"another run is working in {self.path}: wait for it, or choose another --out"
+                ) from None
+            yield
+
+    def claim(self, config: RunConfig, fingerprint: str) -> None:
+        """Make the folder this configuration's, or check that it already is.
+
+        Raises:
+            InputError: it holds a run of another configuration or of other data; names the first difference.
+        """
+        file = self.path / "config.json"
+        if file.is_file():
+            self._compare(file, {**config.identity(), "fingerprint": fingerprint})
+        write_json(file, {**config.model_dump(mode="json"), "fingerprint": fingerprint})
+
+    def _compare(self, file: Path, wanted: Mapping[str, Any]) -> None:
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{file} is damaged ({error}): choose another --out, or delete the folder") from error
+        for key, value in wanted.items():
+            if found.get(key) != value:
+                what = (
+                    "the data has changed" if key == "fingerprint" else f"{key} was {found.get(key)!r}, now {value!r}"
+                )
+                raise InputError(
+                    f"{self.path} holds a run of another configuration ({what}). Choose another --out, delete the "
+                    "folder to start over, or repeat the options of its config.json to continue it."
+                )
+
+    def save_policy(self, number: int, document: PolicyDocument) -> Path:
+        """Keep a trial's policy."""
+        path = self.path / "trials" / f"{number:03d}" / "policy.json"
+        document.save(path)
+        return path
+
+    def has_policy(self, number: int) -> bool:
+        """Whether a trial's policy is here."""
+        return (self.path / "trials" / f"{number:03d}" / "policy.json").is_file()
+
+    def policy(self, number: int) -> PolicyDocument:
+        """A trial's policy, as saved."""
+        return load_policy(self.path / "trials" / f"{number:03d}" / "policy.json")
+
+    def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace log.jsonl; it is written whole from the study, so a crash leaves no gap and no double line."""
+        write_text(self.path / "log.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def write_report(self, text: str) -> None:
+        """Replace report.md."""
+        write_text(self.path / "report.md", text)

@@ -1,0 +1,137 @@
+"""What a study found, as rows and as a plain Markdown leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from policy_search.study.verdict import Finalist, Verdict, paired_interval
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A finished trial.
+
+    Attributes:
+        number: of its slot (see `runner`); Optuna's own number as well, unless the run was interrupted before it.
+        state: complete, pruned or fail.
+        name, family, baseline: of the policy; name is empty where the trial failed before it had one.
+        content_hash: of the policy; None where none was made.
+        score: of a complete trial.
+        domains: score by validation domain.
+        seconds: wall seconds, learning the policy included.
+        repeats: number of the earlier trial with the same policy, whose score this trial took over.
+        error: what went wrong in a failed trial.
+    """
+
+    number: int
+    state: str
+    name: str
+    family: str
+    baseline: bool
+    content_hash: str | None
+    score: float | None
+    domains: Mapping[str, float]
+    seconds: float
+    repeats: int | None
+    error: str | None
+
+
+def row_of(trial: FrozenTrial) -> TrialRow:
+    """A trial as a row; the runner's user attributes hold what Optuna does not know."""
+    attrs = trial.user_attrs
+    return TrialRow(
+        number=attrs.get("slot", trial.number),
+        state=trial.state.name.lower(),
+        name=attrs.get("name", ""),
+        family=attrs.get("family", ""),
+        baseline=bool(attrs.get("is_baseline", False)),
+        content_hash=attrs.get("hash"),
+        score=trial.value if trial.state == TrialState.COMPLETE else None,
+        domains=attrs.get("domains", {}),
+        seconds=float(attrs.get("seconds", 0.0)),
+        repeats=attrs.get("repeats"),
+        error=attrs.get("error"),
+    )
+
+
+def finished(study: optuna.Study) -> list[TrialRow]:
+    """All finished trials in order, without those that were interrupted: a trial that failed by itself says why."""
+    return [
+        row_of(t)
+        for t in study.get_trials(deepcopy=False)
+        if t.state.is_finished() and (t.state != TrialState.FAIL or "error" in t.user_attrs)
+    ]
+
+
+def leaderboard(study: optuna.Study) -> list[TrialRow]:
+    """Finished trials, best score first; trials without a score come last, in order."""
+    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    return sorted(finished(study), key=lambda r: (r.score is None, sign * (r.score or 0.0), r.number))
+
+
+def log_line(row: TrialRow) -> dict[str, Any]:
+    """A row as a JSON object."""
+    return {
+        "trial": row.number,
+        "state": row.state,
+        "name": row.name,
+        "family": row.family,
+        "baseline": row.baseline,
+        "hash": row.content_hash,
+        "score": row.score,
+        "domains": dict(row.domains),
+        "seconds": round(row.seconds, 2),
+        "repeats": row.repeats,
+        "error": row.error,
+    }
+
+
+def markdown(
+    title: str,
+    notes: Sequence[str],
+    metric: str,
+    rows: Sequence[TrialRow],
+    finalists: Sequence[Finalist],
+    verdict: Verdict,
+) -> str:
+    """The report: verdict first, then the second round, then the leaderboard of the first."""
+    lines = [f"# {title}", "", verdict.sentence, "", *[f"- {note}" for note in notes], ""]
+    lines += ["## Second round: fresh seeds", ""]
+    lines += [f"| policy | family | {metric}, mean | 95 % interval of the mean | against {verdict.reference.name} |"]
+    lines += ["|---|---|---:|---:|---:|"]
+    for finalist in finalists:
+        mean, low, high = paired_interval(finalist.scores)
+        difference = mean - verdict.reference.mean
+        lines.append(
+            f"| {_marked(finalist.name, finalist.baseline)} | {finalist.family} | {mean:.3f} | {low:.3f} … {high:.3f} "
+            f"| {difference:+.3f} |"
+        )
+    lines += ["", "## First round: all trials, one seed", ""]
+    lines += [f"| trial | policy | family | {metric} | seconds | |", "|---:|---|---|---:|---:|---|"]
+    for row in rows:
+        score = "–" if row.score is None else f"{row.score:.3f}"
+        if row.repeats is not None:
+            remark = f"same policy as trial {row.repeats}"
+        else:
+            remark = row.error or ("" if row.state == "complete" else row.state)
+        name = _marked(row.name or "–", row.baseline)
+        remark = remark.replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {row.number} | {name} | {row.family} | {score} | {row.seconds:.1f} | {remark} |")
+    domains = sorted({d for row in rows for d in row.domains})
+    best = next((r for r in rows if r.content_hash == verdict.winner.content_hash and r.domains), None)
+    none = next((r for r in rows if r.name == "none" and r.domains), None)
+    if best is not None and none is not None:
+        lines += ["", "## By validation domain, first round", "", f"| domain | none | {best.name} |", "|---|---:|---:|"]
+        lines += [f"| {d} | {none.domains.get(d, np.nan):.3f} | {best.domains.get(d, np.nan):.3f} |" for d in domains]
+    return "\n".join([*lines, "", "\\* naive baseline", ""])
+
+
+def _marked(name: str, baseline: bool) -> str:
+    return f"{name} \\*" if baseline else name
