@@ -135,6 +135,13 @@ def test_reading_order_and_cache_do_not_matter():
         dataset.instances(dataset.records[0]).layers[:] = 0
 
 
+def test_no_two_images_are_alike():
+    images = [(r.id, d.image(r)) for s in SPLITS for d in [demo_dataset(["HUH7"], s)] for r in d]
+    assert len({image.tobytes() for _, image in images}) == len(images) == 41
+    draws = {demo._generator(culture(name), [1]).random() for name in TYPES}
+    assert len(draws) == len(TYPES)
+
+
 def test_cache_is_bounded_and_used():
     demo._rendered.cache_clear()
     dataset = demo_dataset(["HUH7"], "val")
@@ -244,6 +251,11 @@ def test_an_empty_well_is_an_empty_dish():
     assert len(instances) == 0
     assert 126.5 < np.median(image) < 129.5
     assert np.percentile(image, 95) - np.percentile(image, 5) < 6
+    quiet = np.median(np.abs(image - np.median(image))) * 1.4826
+    assert 0.7 < quiet < 2
+    silent = render("MCF7", 4, well=replace(dark, light=replace(dark.light, noise=0.0)))[0]
+    assert silent.std() < image.std()
+    assert np.abs(image.astype(float) - silent).std() > 0.5
 
 
 def test_light_of_a_well_reaches_the_image():
@@ -316,6 +328,17 @@ def test_cells_touch_and_overlap_a_little(name, frames):
             total += 1
     assert 0.003 < overlapped / covered < 0.05
     assert touching / total == pytest.approx(TOUCHING[name], abs=0.14)
+
+
+def test_rounded_cells_ride_on_whole_cells(frames):
+    """Some rounded SKOV3 cell lies mostly on another cell, and both are annotated whole there."""
+    riders = 0
+    for _, instances in frames["SKOV3"]:
+        stack = (instances.layers > 0).sum(axis=0)
+        for cell in instances:
+            x0, y0, x1, y1 = cell.box
+            riders += (stack[y0:y1, x0:x1][cell.mask] > 1).mean() > 0.6 and cell.area > 60
+    assert 3 <= riders <= 40
 
 
 # -- the image --------------------------------------------------------------------------------------------------------
