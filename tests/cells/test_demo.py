@@ -169,15 +169,22 @@ def test_fingerprint_follows_content(monkeypatch):
 
 
 def test_images_of_a_well_share_density_and_grow(monkeypatch):
-    seen = []
+    seen, seeds = [], set()
     real = demo.render
-    monkeypatch.setattr(demo, "render", lambda *a, well, **k: seen.append(well) or real(*a, well=well, **k))
+
+    def spy(name, seed, height, width, *, well):
+        seen.append(well)
+        seeds.add(tuple(seed))
+        return real(name, seed, height, width, well=well)
+
+    monkeypatch.setattr(demo, "render", spy)
     demo._rendered.cache_clear()
     dataset = demo_dataset(["MCF7"], "train")
     in_time = sorted(dataset, key=lambda r: (r.well, r.id.split("_")[-2]))
     for record in in_time:
         dataset.image(record)
     demo._rendered.cache_clear()
+    assert len(seeds) == 18
     by_well = [seen[i : i + 3] for i in range(0, 18, 3)]
     assert [r.well for r in in_time][::3] == sorted({r.well for r in dataset})
     for images in by_well:
