@@ -32,6 +32,10 @@ LIVECELL = {
     "SKBR3": (290, 0.53, 0.938, 40.8),
     "SKOV3": (1133, 0.78, 0.880, 25.3),
 }
+# Share of cells within 2 px of another one, in the same annotations; BV2 by eye.
+TOUCHING = {
+    "A172": 0.96, "BT474": 0.89, "BV2": 0.9, "HUH7": 0.78, "MCF7": 0.98, "SHSY5Y": 0.99, "SKBR3": 0.75, "SKOV3": 0.89,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,13 @@ def test_reading_order_and_cache_do_not_matter():
         dataset.instances(dataset.records[0]).layers[:] = 0
 
 
+def test_no_two_images_are_alike():
+    images = [(r.id, d.image(r)) for s in SPLITS for d in [demo_dataset(["HUH7"], s)] for r in d]
+    assert len({image.tobytes() for _, image in images}) == len(images) == 41
+    draws = {demo._generator(culture(name), [1]).random() for name in TYPES}
+    assert len(draws) == len(TYPES)
+
+
 def test_cache_is_bounded_and_used():
     demo._rendered.cache_clear()
     dataset = demo_dataset(["HUH7"], "val")
@@ -158,16 +169,24 @@ def test_fingerprint_follows_content(monkeypatch):
 
 
 def test_images_of_a_well_share_density_and_grow(monkeypatch):
-    seen = []
+    seen, seeds = [], set()
     real = demo.render
-    monkeypatch.setattr(demo, "render", lambda *a, well, **k: seen.append(well) or real(*a, well=well, **k))
+
+    def spy(name, seed, height, width, *, well):
+        seen.append(well)
+        seeds.add(tuple(seed))
+        return real(name, seed, height, width, well=well)
+
+    monkeypatch.setattr(demo, "render", spy)
     demo._rendered.cache_clear()
     dataset = demo_dataset(["MCF7"], "train")
-    for record in dataset:
+    in_time = sorted(dataset, key=lambda r: (r.well, r.id.split("_")[-2]))
+    for record in in_time:
         dataset.image(record)
     demo._rendered.cache_clear()
+    assert len(seeds) == 18
     by_well = [seen[i : i + 3] for i in range(0, 18, 3)]
-    assert [r.well for r in dataset][::3] == sorted({r.well for r in dataset})
+    assert [r.well for r in in_time][::3] == sorted({r.well for r in dataset})
     for images in by_well:
         assert images[0].light == images[1].light == images[2].light
         assert images[0].flow == images[2].flow
@@ -194,13 +213,29 @@ def test_same_seed_same_image_and_other_seed_another():
         assert abs(np.corrcoef(image.ravel(), other[0].ravel())[0, 1]) < 0.1
 
 
-# Change these numbers only together with demo.VERSION: everything computed on the demo culture is keyed by it.
-GOLDEN = {name: values for name, *values in [line.split() for line in """
-""".strip().splitlines()]}
+# Cells, their summed area in pixels, and standard deviation of the image, of seed 2026. Change these only together with
+# demo.VERSION: everything computed on the demo culture is keyed by it.
+GOLDEN = {
+    "A172": (42, 45220, 11.488),
+    "BT474": (47, 23327, 12.469),
+    "BV2": (109, 15515, 18.074),
+    "HUH7": (14, 20457, 7.848),
+    "MCF7": (76, 17723, 10.635),
+    "SHSY5Y": (71, 20780, 9.999),
+    "SKBR3": (53, 14954, 12.476),
+    "SKOV3": (31, 36095, 7.391),
+}
 
 
-def test_golden_images():
-    pass
+@pytest.mark.parametrize("name", GOLDEN)
+def test_images_are_those_of_this_version(name):
+    assert demo.VERSION == 1
+    image, instances = render(name, 2026)
+    count, area, spread = GOLDEN[name]
+    # Not to the pixel: transcendental functions differ in the last digit between processors.
+    assert len(instances) == pytest.approx(count, abs=1)
+    assert instances.areas().sum() == pytest.approx(area, rel=0.005)
+    assert image.std() == pytest.approx(spread, rel=0.005)
 
 
 @pytest.mark.parametrize(("height", "width"), [(520, 704), (37, 61), (1, 1), (300, 20)])
@@ -223,6 +258,11 @@ def test_an_empty_well_is_an_empty_dish():
     assert len(instances) == 0
     assert 126.5 < np.median(image) < 129.5
     assert np.percentile(image, 95) - np.percentile(image, 5) < 6
+    quiet = np.median(np.abs(image - np.median(image))) * 1.4826
+    assert 0.7 < quiet < 2
+    silent = render("MCF7", 4, well=replace(dark, light=replace(dark.light, noise=0.0)))[0]
+    assert silent.std() < image.std()
+    assert np.abs(image.astype(float) - silent).std() > 0.5
 
 
 def test_light_of_a_well_reaches_the_image():
@@ -294,13 +334,18 @@ def test_cells_touch_and_overlap_a_little(name, frames):
             touching += bool(set(neighbours.tolist()) - {0, cell.id})
             total += 1
     assert 0.003 < overlapped / covered < 0.05
-    share = touching / total
-    if name in ("MCF7", "BT474"):
-        assert share > 0.75
-    elif name == "SKBR3":
-        assert 0.2 < share < 0.6
-    else:
-        assert share > 0.4
+    assert touching / total == pytest.approx(TOUCHING[name], abs=0.14)
+
+
+def test_rounded_cells_ride_on_whole_cells(frames):
+    """Some rounded SKOV3 cell lies mostly on another cell, and both are annotated whole there."""
+    riders = 0
+    for _, instances in frames["SKOV3"]:
+        stack = (instances.layers > 0).sum(axis=0)
+        for cell in instances:
+            x0, y0, x1, y1 = cell.box
+            riders += (stack[y0:y1, x0:x1][cell.mask] > 1).mean() > 0.6 and cell.area > 60
+    assert 3 <= riders <= 40
 
 
 # -- the image --------------------------------------------------------------------------------------------------------
@@ -353,8 +398,8 @@ def test_phase_contrast_shows_a_dark_body_a_bright_halo_and_shade_off():
     phase = np.zeros((81, 81), np.float32)
     phase[20:61, 20:61] = 0.3
     seen = phase_contrast(phase, 2.0, 0.5)
-    assert seen[40, 22] < -0.1
-    assert seen[40, 18] > 0.1
+    assert seen[40, 22] < -0.08
+    assert seen[40, 18] > 0.08
     assert abs(seen[40, 40]) < 0.01
     assert abs(seen[40, 4]) < 0.01
 
