@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Fine-tune Cascade Mask R-CNN with an augmentation policy and test it on cell types it never saw.",
 )
 console = Console()
+C = TypeVar("C", bound=BaseModel)
 
 Data = Annotated[str, typer.Option(help="A172 (any LIVECell type, or several by commas), demo/A172, or a COCO file.")]
 Root = Annotated[Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")]
@@ -108,8 +109,8 @@ def finetune(
     if preset is not None and load_checkpoint(weights).config != preset_config(preset):
         raise InputError(f"{weights} does not hold the {preset} network: pretrain one with --preset {preset}")
     config = _checked(
-        FinetuneConfig, policy=policy, data=data, weights=weights, out=out or _run_folder(data, policy, seed), root=root,
-        seed=seed, epochs=epochs, iterations=iterations, factor=factor, unfreeze=unfreeze, evaluate=evaluate,
+        FinetuneConfig, policy=policy, data=data, weights=weights, out=out or _run_folder(data, policy, seed),
+        root=root, seed=seed, epochs=epochs, iterations=iterations, factor=factor, unfreeze=unfreeze, evaluate=evaluate,
         results=results, force=force, batch=batch, workers=workers, device=device, **_given(lr=lr),
     )  # fmt: skip
     with _training("finetune") as watcher:
@@ -125,7 +126,7 @@ def finetune(
 @app.command(epilog="Example: detect evaluate --weights runs/base/model.pth --data all")
 def evaluate(
     weights: Weights,
-    data: Annotated[str, typer.Option(help="Types to test on: A172, A172,BT474, all, demo/all, or a COCO file.")] = "all",
+    data: Annotated[str, typer.Option(help="Types to test on: A172,BT474, all, demo/all, or a COCO file.")] = "all",
     root: Root = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder for scores.json and config.json.")] = None,
@@ -138,7 +139,7 @@ def evaluate(
     with _needs_detectron2():
         from detection.evaluate import run_evaluation
 
-        scores, synthetic = run_evaluation(config, lambda image: console.print(f"testing on {image}", soft_wrap=True))
+        scores, synthetic = run_evaluation(config, console.print)
     _show(scores, synthetic)
 
 
@@ -159,7 +160,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _checked[C: BaseModel](kind: type[C], **values: Any) -> C:
+def _checked(kind: type[C], **values: Any) -> C:
     try:
         return kind(**values)
     except ValidationError as error:
@@ -172,7 +173,8 @@ def _run_folder(data: str, policy: str, seed: int) -> Path:
     def safe(text: str) -> str:
         return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
-    return Path("runs/detect") / safe(data) / safe(Path(policy).stem if policy.endswith(".json") else policy) / f"seed{seed}"
+    name = Path(policy).stem if policy.endswith(".json") else policy
+    return Path("runs/detect") / safe(data) / safe(name) / f"seed{seed}"
 
 
 @contextmanager
@@ -227,6 +229,9 @@ def main() -> None:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Everything that can be set: network presets, and one frozen model per command, saved as config.json beside results."""
+"""Everything that can be set: network presets, and one frozen model per command, saved as config.json."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from detection.livecell import MAX_DETECTIONS, PIXEL_MEAN, PIXEL_STD
 from policy_search.cells.errors import InputError
@@ -24,7 +25,8 @@ class ModelConfig(Frozen):
 
     Attributes:
         channels: of the input; images are turned grey (1) or grey is repeated (3) to fit.
-        stem: channels after the stem; `stages`, `blocks`: channels and basic blocks of the stages at strides 4, 8, 16, 32.
+        stem: channels after the stem.
+        stages, blocks: channels and basic blocks of the stages at strides 4, 8, 16, 32.
         fpn: channels of the feature pyramid.
         anchor_sizes: square roots of anchor areas, one tuple per level (p2, p3, p4, p5), all of one length because the
             RPN's head is shared.
@@ -65,6 +67,15 @@ class ModelConfig(Frozen):
     score_threshold: float = Field(0.05, ge=0, lt=1)
     nms: float = Field(0.5, gt=0, lt=1)
     detections: int = Field(MAX_DETECTIONS[-1], ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        # detectron2's basic block has a shortcut of its own only where the number of channels changes.
+        if any(before == after for before, after in itertools.pairwise(self.stages)):
+            raise ValueError(f"each stage must have other channels than the one before, got {self.stages}")
+        if len({len(sizes) for sizes in self.anchor_sizes}) != 1:
+            raise ValueError(f"every level must have as many anchor sizes as the others, got {self.anchor_sizes}")
+        return self
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -1,4 +1,4 @@
-"""What a network is trained on: the paper's threefold set (design 7.2) and its crops, both a function of the seed alone."""
+"""What a network is trained on: the threefold set (design 7.2) and its crops, both functions of the seed alone."""
 
 from __future__ import annotations
 
@@ -30,17 +30,15 @@ def labelled(dataset: CellDataset) -> CellDataset:
     """
     kept = dataset.where(lambda record: record.annotated)
     if len(kept) == 0:
-        raise DataError(
-            f"{dataset.name} has no labelled image among its {len(dataset)}: there is nothing to learn from"
-        )
+        raise DataError(f"{dataset.name} has no labelled image among its {len(dataset)}: nothing to learn from")
     return kept
 
 
 def donor_for(dataset: CellDataset, record: ImageRecord) -> Callable[[np.random.Generator], Drawn]:
     """Gives a random other image of `dataset` to copy cells from.
 
-    With one image there is no other. Then the image donates to itself, turned by 180 degrees or mirrored: in place, each
-    cell would be pasted exactly onto itself. Who trains like that should know (`donates_to_itself`).
+    With one image there is no other. Then the image donates to itself, turned by 180 degrees or mirrored: in place,
+    each cell would be pasted exactly onto itself. Who trains like that should know (`donates_to_itself`).
     """
     others = [other for other in dataset.records if other.id != record.id]
 
@@ -64,8 +62,8 @@ def donates_to_itself(dataset: CellDataset, augmenter: Augmenter | None) -> bool
 class TrainingSet:
     """Every image of the source `factor` times: draw 0 is untouched, draws 1 … factor - 1 went through the policy.
 
-    A draw is a function of (seed, image id, draw index): it is the same each time it is asked for, in any process. Draws
-    are kept in memory up to `memory` bytes and made again after that.
+    A draw is a function of (seed, image id, draw index): the same each time it is asked for, in any process. Draws are
+    kept in memory up to `memory` bytes and made again after that.
 
     Attributes:
         dataset: the labelled source images.

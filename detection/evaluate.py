@@ -65,17 +65,17 @@ def evaluate(
     """Scores per cell type of `dataset`, in its order; unlabelled images are left out.
 
     Args:
-        report: called with each image's id before it is looked at.
+        report: called with a sentence per cell type.
     """
     scores = {}
     for cell_type in dataset.cell_types:
         records = [r for r in dataset.of_type(cell_type) if r.annotated]
         if not records:
             continue
+        report(f"testing on {cell_type}, {len(records)} image{'s' if len(records) > 1 else ''}")
         detections: list[dict[str, Any]] = []
         samples = []
         for number, record in enumerate(records, start=1):
-            report(record.id)
             sample = dataset.sample(record)
             detections += coco_results(find_cells(model, sample.image), *sample.instances.shape, number)
             samples.append(sample)

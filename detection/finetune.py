@@ -169,13 +169,13 @@ def finetune(config: FinetuneConfig, watcher: Watcher | None = None) -> Outcome:
     base = load_checkpoint(config.weights)
     policy = load_policy(config.policy)
     source = labelled(resolve(config.data, "train", config.root))
-    tests = test_sets(config.data, config.evaluate, config.root)
+    test = to_test_on(config.data, config.evaluate, config.root)
     _check_device(config.device)
     fingerprint = source.fingerprint()
     config_hash = config.identity(base.content_hash, fingerprint)
     name = source_name(source)
     store = Store(config.results)
-    known = _known(store, name, policy.content_hash, config, config_hash, tests)
+    known = _known(store, name, policy.content_hash, config, config_hash, test)
     if known and not config.force:
         renamed = [result.model_copy(update={"policy": policy.name}) for result in known]
         store.put(renamed)  # a policy under another name is the same policy
@@ -199,47 +199,43 @@ def finetune(config: FinetuneConfig, watcher: Watcher | None = None) -> Outcome:
     save_checkpoint(out / "model.pth", model, base.config, made)
 
     results = []
-    for test in tests:
-        for cell_type, scores in evaluate(model, test, lambda image: watcher.say(f"testing on {image}")).items():
-            results.append(
-                Result(
-                    source=name,
-                    policy_hash=policy.content_hash,
-                    policy=policy.name,
-                    seed=config.seed,
-                    config_hash=config_hash,
-                    cell_type=cell_type,
-                    seen=cell_type in source.cell_types,
-                    **scores.model_dump(),
-                    train_fingerprint=fingerprint,
-                    test_fingerprint=test.of_type(cell_type).fingerprint(),
-                    synthetic=source.synthetic or test.synthetic,
-                    note=note,
-                    date=datetime.now(UTC).isoformat(timespec="seconds"),
-                    seconds=round(time.perf_counter() - started, 1),
-                    versions=json.dumps(versions()),
-                )
+    for cell_type, scores in evaluate(model, test, watcher.say).items():
+        results.append(
+            Result(
+                source=name,
+                policy_hash=policy.content_hash,
+                policy=policy.name,
+                seed=config.seed,
+                config_hash=config_hash,
+                cell_type=cell_type,
+                seen=cell_type in source.cell_types,
+                **scores.model_dump(),
+                train_fingerprint=fingerprint,
+                test_fingerprint=test.of_type(cell_type).fingerprint(),
+                synthetic=source.synthetic or test.synthetic,
+                note=note,
+                date=datetime.now(UTC).isoformat(timespec="seconds"),
+                seconds=round(time.perf_counter() - started, 1),
+                versions=json.dumps(versions()),
             )
+        )
     store.put(results)
     write_json(out / "results.json", [result.model_dump() for result in results])
     return Outcome(results, skipped=False)
 
 
-def test_sets(data: str, wanted: str, root: Path | None, split: str = "test") -> list[CellDataset]:
+def to_test_on(data: str, wanted: str, root: Path | None) -> CellDataset:
     """What to test on, given a source name and a list of types (`all`: every type that has an image there).
 
     A source in the demo culture is tested in it; a COCO file is tested on its own test split.
     """
     prefix = "demo/" if data.lower().startswith("demo/") and not wanted.lower().startswith("demo/") else ""
     name = data if ".json" in data.lower() and wanted.lower() == "all" else prefix + wanted
-    dataset = resolve(name, split, root, missing_ok=wanted.lower() == "all")
+    dataset = resolve(name, "test", root, missing_ok=wanted.lower() == "all")
     usable = dataset.where(lambda record: record.annotated)
     if len(usable) == 0:
-        raise InputError(f"there is no labelled {split} image for {name}: choose types that have one with --eval")
-    return [usable]
-
-
-test_sets.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever its name says to pytest
+        raise InputError(f"there is no labelled test image for {name}: choose types that have one with --eval")
+    return usable
 
 
 def source_name(source: CellDataset) -> str:
@@ -256,11 +252,11 @@ def versions() -> dict[str, str]:
 
 
 def _known(
-    store: Store, source: str, policy_hash: str, config: FinetuneConfig, config_hash: str, tests: list[CellDataset]
+    store: Store, source: str, policy_hash: str, config: FinetuneConfig, config_hash: str, test: CellDataset
 ) -> list[Result]:
     """The stored rows for the requested types, if every one is there and was tested on the images of today."""
     rows = {(r.cell_type, r.test_fingerprint): r for r in store.find(source, policy_hash, config.seed, config_hash)}
-    wanted = [(t, test.of_type(t).fingerprint()) for test in tests for t in test.cell_types]
+    wanted = [(t, test.of_type(t).fingerprint()) for t in test.cell_types]
     return [rows[key] for key in wanted] if all(key in rows for key in wanted) else []
 
 

@@ -31,9 +31,8 @@ class LayeredMasks:
     @classmethod
     def of(cls, instances: InstanceMap) -> LayeredMasks:
         """All instances of a map, in the order of its ids."""
-        flat = instances.layers.reshape(len(instances.layers), -1)
         layer = np.zeros(len(instances), np.int64)
-        for index, plane in enumerate(flat):
+        for index, plane in enumerate(instances.layers):
             layer[np.isin(instances.ids, np.unique(plane))] = index
         return cls(
             torch.from_numpy(instances.layers.astype(np.int32)),
@@ -74,8 +73,8 @@ def paste(
 ) -> Instance | None:
     """A region's mask (M, M), probabilities, laid into the frame: bilinear, cut at 0.5; None if no pixel is left.
 
-    Equal to detectron2's `paste_masks_in_image`, but bilinear interpolation is separable, so the pixels of the box alone
-    come from two small matrix products.
+    Equal to detectron2's `paste_masks_in_image`, but bilinear interpolation is separable, so the pixels of the box
+    alone come from two small matrix products.
     """
     x0, y0, x1, y1 = box
     left, right = max(int(np.floor(x0)) - 1, 0), min(int(np.ceil(x1)) + 1, width)

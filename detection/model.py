@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from typing import Any
 
 import torch
@@ -22,6 +24,10 @@ from detectron2.structures import Instances
 from torch import nn
 
 from detection.config import ModelConfig
+
+# detectron2 calls torch in ways that newer versions comment on; nobody who runs `detect` can act on that.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message=".*torch.meshgrid.*", category=UserWarning)
 
 LEVELS = ("p2", "p3", "p4", "p5")
 STRIDES = (4, 8, 16, 32)

@@ -58,10 +58,9 @@ class Result(Frozen):
 
 
 _KEY = ("source", "policy_hash", "policy", "seed", "config_hash", "cell_type")
-_TYPES = {"int": "INTEGER", "bool": "INTEGER", "float": "REAL", "float | None": "REAL", "str": "TEXT"}
-_COLUMNS = {name: _TYPES[str(field.annotation).replace("<class '", "").replace("'>", "")] for name, field in
-            Result.model_fields.items()}  # fmt: skip
-_CREATE = f"CREATE TABLE IF NOT EXISTS results ({', '.join(f'{n} {t}' for n, t in _COLUMNS.items())}, PRIMARY KEY ({', '.join(_KEY)}))"
+_COLUMNS = tuple(Result.model_fields)
+# Without declared types SQLite keeps what it is given; `Result` checks it on the way out.
+_CREATE = f"CREATE TABLE IF NOT EXISTS results ({', '.join(_COLUMNS)}, PRIMARY KEY ({', '.join(_KEY)}))"
 _UPSERT = (
     f"INSERT INTO results ({', '.join(_COLUMNS)}) VALUES ({', '.join(f':{name}' for name in _COLUMNS)}) "
     f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -114,7 +115,8 @@ def _caption(table: Table) -> str:
     counts = sorted({cell.seeds for cell in table.cells.values()})
     seeds = f"{counts[0]} seed{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else f"{counts[0]}-{counts[-1]} seeds"
     kind = "SYNTHETIC data. " if table.synthetic else ""
-    return f"{kind}Mask AP50 in %, mean ± sd over {seeds}, trained on {table.source} (configuration {table.config_hash[:8]})."
+    source = f"trained on {table.source} (configuration {table.config_hash[:8]})"
+    return f"{kind}Mask AP50 in %, mean ± sd over {seeds}, {source}."
 
 
 def _text(cell: Cell | None, plus_minus: str = " ± ") -> str:
@@ -136,27 +138,30 @@ def _markdown(found: Sequence[Table]) -> str:
             [_label(table, row), *(_text(table.cells.get((row, p))) for p in table.policies)] for row in _rows(table)
         ]
         widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-        lines.append("| " + " | ".join(h.ljust(w) for h, w in zip(header, widths, strict=True)) + " |")
-        lines.append("| " + " | ".join(["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]) + " |")
-        for line in body:
-            lines.append("| " + " | ".join([line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))]) + " |")  # fmt: skip  # noqa: E501
+        rule = ["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]
+        for line in [header, rule, *body]:
+            padded = [line[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True))]
+            lines.append("| " + " | ".join(padded) + " |")
         lines += ["", *(f"{policy}: {note}" for policy, note in table.notes.items())] if table.notes else []
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
+_CSV_HEADER = "source,synthetic,config,cell_type,seen,policy,seeds,ap50_mean,ap50_sd,note"
+
+
 def _csv(found: Sequence[Table]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["source", "synthetic", "config", "cell_type", "seen", "policy", "seeds", "ap50_mean", "ap50_sd", "note"])  # fmt: skip  # noqa: E501
+    writer.writerow(_CSV_HEADER.split(","))
     for table in found:
-        for row in _rows(table):
-            for policy in table.policies:
-                cell = table.cells.get((row, policy))
-                if cell is not None:
-                    sd = "" if cell.sd is None else f"{cell.sd:.4f}"
-                    writer.writerow([table.source, int(table.synthetic), table.config_hash, row, int(row in table.seen),
-                                     policy, cell.seeds, f"{cell.mean:.4f}", sd, table.notes.get(policy, "")])  # fmt: skip
+        first = [table.source, int(table.synthetic), table.config_hash]
+        for row, policy in itertools.product(_rows(table), table.policies):
+            cell = table.cells.get((row, policy))
+            if cell is not None:
+                sd = "" if cell.sd is None else f"{cell.sd:.4f}"
+                values = [row, int(row in table.seen), policy, cell.seeds, f"{cell.mean:.4f}", sd]
+                writer.writerow([*first, *values, table.notes.get(policy, "")])
     return out.getvalue()
 
 
