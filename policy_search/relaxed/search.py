@@ -47,7 +47,7 @@ class SearchSettings(BaseModel):
 
     policy_rate: float = Field(3e-2, gt=0)
     offset_share: float = Field(0.3, ge=0, description="learning rate of sub-policies' offsets, of the policy's")
-    choice_share: float = Field(0.3, ge=0, description="learning rate of the choices, of the policy's")
+    choice_share: float = Field(1.0, ge=0, description="learning rate of the choices, of the policy's")
     critic_rate: float = Field(1e-3, gt=0)
     average: float = Field(0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
     penalty: float = Field(10.0, gt=0)
