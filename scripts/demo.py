@@ -37,12 +37,13 @@ def main() -> None:
     out, seed = options.out, ["--seed", options.seed]
     started = time.perf_counter()
     best, base, results = f"{out}/policy/best.json", f"{out}/base/model.pth", f"{out}/results.sqlite"
-    run("policy-search", "run", "--data", SOURCE, "--trials", "5", "--steps", "120", "--final-seeds", "2",
-        "--out", f"{out}/policy", *seed)  # fmt: skip
+    run("policy-search", "run", "--data", SOURCE, "--trials", "5", "--steps", "100", "--final-seeds", "2",
+        "--finalists", "2", "--probe-steps", "60", "--probe-base-steps", "200", "--out", f"{out}/policy", *seed)  # fmt: skip
     run("policy-search", "show", best)
     run("policy-search", "preview", "--policy", best, "--data", SOURCE, "--out", f"{out}/preview.png", *seed)
     if not (ROOT / base).is_file():
-        run("detect", "pretrain", "--data", SOURCE, "--preset", "tiny", "--iterations", "500", "--out", f"{out}/base", *seed)
+        run("detect", "pretrain", "--data", SOURCE, "--preset", "tiny", "--iterations", "500",
+            "--out", f"{out}/base", *seed)  # fmt: skip
     for policy in (best, "none", "random_choice"):
         run("detect", "finetune", "--policy", policy, "--data", SOURCE, "--weights", base, "--iterations", "150",
             "--eval", TESTS, "--results", results, "--out", f"{out}/finetune/{Path(policy).stem}", *seed)  # fmt: skip
