@@ -32,6 +32,43 @@ Data = Annotated[
 ]
 
 
+@app.command(epilog="Example: policy-search run --data demo/A172 --trials 6 --out runs/demo")
+def run(
+    data: Data,
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; naming it again continues it. Default: runs/search/DATA-seedN.")
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Policies tried in all, the naive strategies included.")] = 20,
+    steps: Annotated[int, typer.Option(help="Gradient steps of each learnt policy.")] = 200,
+    seed: Annotated[int, typer.Option(help="Same seed, same policy.")] = 0,
+    storage: Annotated[str | None, typer.Option(help="Optuna storage URL. Default: sqlite:///OUT/study.db.")] = None,
+    validate_on: Annotated[
+        str, typer.Option(help="Labelled types to score on, by commas. Default: the source under held-back shifts.")
+    ] = "",
+    final_seeds: Annotated[int, typer.Option(help="Fresh seeds of the second round.")] = 5,
+    probe_steps: Annotated[int, typer.Option(help="Training steps of the probe that scores a policy.")] = 120,
+) -> None:
+    """Find the augmentation policy that helps most where nobody labelled: OUT/best.json."""
+    from policy_search.config import RunConfig
+
+    config = RunConfig(
+        data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}", trials=trials, steps=steps,
+        seed=seed, storage=storage, validate_on=tuple(t.strip() for t in validate_on.split(",") if t.strip()),
+        final_seeds=final_seeds, probe_steps=probe_steps,
+    )  # fmt: skip
+    from policy_search.progress import StudyBar
+    from policy_search.study.previews import save_run_previews
+    from policy_search.study.runner import run_study
+
+    with StudyBar(console) as bar:
+        outcome = run_study(config, progress=bar)
+    pictures = save_run_previews(outcome, config)
+    console.print(outcome.verdict.sentence, soft_wrap=True, highlight=False)
+    console.print(f"wrote {outcome.best_path}", soft_wrap=True, highlight=False)
+    console.print(f"see   {config.out / 'report.md'} and {pictures}", soft_wrap=True, highlight=False)
+
+
 @app.command(epilog="Example: policy-search preview --policy flip --data demo/A172 --out sheet.png")
 def preview(
     policy: Annotated[str, typer.Option(help="A policy file, or the name of a naive strategy.")],
@@ -146,6 +183,11 @@ def data_stats(
             f"{row.covered:.0%}", f"{row.pixel_mean:.3f}", f"{row.pixel_std:.3f}",
         )  # fmt: skip
     console.print(table)
+
+
+def _safe(text: str) -> str:
+    """A name for a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy_search.cells.dataset import CellDataset, ImageRecord
+from policy_search.cells.demo_crowd import MARGIN, Cell, grow
 from policy_search.cells.demo_optics import Light, photograph
-from policy_search.cells.demo_shapes import MARGIN, Cell, grow
 from policy_search.cells.demo_types import Culture, culture
 from policy_search.cells.errors import DataError
 from policy_search.cells.instances import Instance, InstanceMap
@@ -29,7 +29,7 @@ VERSION = 1  # raise it whenever pixels or masks change: it is part of every con
 MIN_AREA = 16  # px: what the frame leaves of a cell below this is not annotated
 # Wells, and images per well, of each split. Wells are numbered through in this order, so none is in two splits.
 SPLITS: dict[str, tuple[int, int]] = {"train": (6, 3), "val": (2, 3), "test": (3, 3), "unlabeled": (2, 4)}
-_CACHED = 160  # rendered images kept in memory, at most half a megabyte each
+_CACHED = 128  # rendered images kept in memory, about half a megabyte each
 _ROWS = "ABCDEFGH"
 _HOURS_APART = 20
 _GROWTH = 0.1  # more cells from one image of a well to the next
@@ -134,7 +134,7 @@ def render(
     if height < 1 or width < 1:
         raise ValueError(f"a frame needs at least one pixel, got {height} × {width}")
     grown = culture(cell_type)
-    rng = _generator(grown, [seed] if isinstance(seed, int) else seed)
+    rng = _generator(grown, seed if isinstance(seed, Sequence) else [seed])
     conditions = draw_well(grown, rng) if well is None else well
     cells = grow(grown, conditions.density, conditions.flow + rng.normal(0, 0.2), height, width, rng)
     image = photograph(cells, grown, conditions.light, height + 2 * MARGIN, width + 2 * MARGIN, rng)
@@ -191,7 +191,7 @@ def _culture_records(grown: Culture, split: str) -> Iterator[tuple[ImageRecord, 
                 id=f"demo/{stem}",
                 cell_type=grown.name,
                 split=split,
-                well=f"{grown.name}_{position}",
+                well=f"{grown.name}/{position}",
                 height=HEIGHT,
                 width=WIDTH,
                 annotated=split != "unlabeled",

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_search.cells.demo_shapes import Cell, Plane
+from policy_search.cells.demo_crowd import Cell, Plane
 from policy_search.cells.demo_types import Body, Culture
 
 _GREY = 128.0  # background of a LIVECell frame
@@ -47,12 +47,13 @@ def photograph(
 ) -> NDArray[np.uint8]:
     """(tall, wide) uint8 image of the padded plane."""
     phase = _phase(cells, culture.body, tall, wide, rng)
-    _add_debris(phase, cells, culture.crowd.debris, rng)
+    _add_debris(phase, culture.crowd.debris, rng)
     relative = phase_contrast(phase, culture.body.halo, light.blur)
     image = _GREY * (1 + culture.body.gain * light.gain * relative)
     image += _illumination(light, tall, wide, rng)
     image += _noise(image, light.noise, rng)
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+    return grey
 
 
 def phase_contrast(phase: Plane, halo: float, blur: float) -> Plane:
@@ -150,7 +151,7 @@ def _skewed_noise(tall: int, wide: int, sigma: float, skew: float, rng: np.rando
     return np.asarray((spots - spots.mean()) / spots.std())
 
 
-def _add_debris(phase: Plane, cells: Sequence[Cell], density: float, rng: np.random.Generator) -> None:
+def _add_debris(phase: Plane, density: float, rng: np.random.Generator) -> None:
     """Specks of dead cells and dust on the dish: small dots and short threads, in place."""
     tall, wide = phase.shape
     for _ in range(int(rng.poisson(density * tall * wide / 65536))):
@@ -168,7 +169,7 @@ def _add_debris(phase: Plane, cells: Sequence[Cell], density: float, rng: np.ran
 
 
 def _illumination(light: Light, tall: int, wide: int, rng: np.random.Generator) -> Plane:
-    """(H, W) grey levels: what flat-field correction leaves of uneven light, and the faint scratches of a plastic dish."""
+    """(H, W) grey levels: what flat-field correction leaves of uneven light, and faint scratches of the dish."""
     ys, xs = np.linspace(-1, 1, tall)[:, None], np.linspace(-1, 1, wide)[None]
     shade = light.tilt[0] * xs + light.tilt[1] * ys - light.vignette * (xs**2 + ys**2 - 2 / 3) / 2
     angle = rng.uniform(0, np.pi)

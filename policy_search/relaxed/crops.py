@@ -128,9 +128,3 @@ class CropSampler:
             return crop
         top, left = missing_y // 2, missing_x // 2
         return functional.pad(crop, (left, missing_x - left, top, missing_y - top), value=fill)
-
-
-def centre(image: Tensor, size: int) -> Tensor:
-    """The middle (B, C, size, size) of (B, C, H, W)."""
-    top, left = ((side - size) // 2 for side in image.shape[2:])
-    return image[:, :, top : top + size, left : left + size]

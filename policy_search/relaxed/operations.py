@@ -20,13 +20,24 @@ from policy_search.relaxed.warp import warp
 
 
 class Group(StrEnum):
-    """What an operation changes. The search keeps a floor under each group's strength."""
+    """What an operation changes. Stages choose within groups, and the search keeps a floor under each."""
 
     POSE = "pose"
     SHAPE = "shape"
     TONE = "tone"
     TEXTURE = "texture"
     OCCLUSION = "occlusion"
+
+
+Plan = tuple[tuple[Group, ...], ...]
+
+# Which groups each stage chooses from: geometry first, so that one warp does it, then pixels, as optics and camera do.
+PLAN: Plan = ((Group.POSE,), (Group.SHAPE,), (Group.TONE,), (Group.TEXTURE, Group.OCCLUSION))
+
+
+def free_plan(stages: int) -> Plan:
+    """Every stage chooses from all operations, as in Faster AutoAugment."""
+    return (tuple(Group),) * stages
 
 
 @dataclass(frozen=True)

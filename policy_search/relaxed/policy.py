@@ -1,12 +1,16 @@
 """The learnt policy: P sub-policies of S stages, each a softmax over K operations with gates and magnitude ranges.
 
+Each stage chooses among the groups that the plan gives it. Where every stage chooses from everything, the operation that
+is learnt first (tone, always) takes all stages, and none is left for the others.
+
 Parameters are shared: a base (per stage and operation for the choice, per operation for gate and magnitude) that every
 image trains, plus a small offset per sub-policy. Without the shared base each of the P * S * K parameters sees too few
 images to move.
 
 Every draw is hard. In the forward value each image goes through one sub-policy, one operation per stage, on or off,
 exactly as Albumentations will run it, so image and mask always belong together (no half-blended ghost under a sharp
-mask) and the searched images have the statistics of the emitted ones. Only the gradient is relaxed, in one of two ways:
+mask) and the searched images have the statistics of the emitted ones. (One exception: consecutive warps are resampled
+once here, twice there; see `warp.Canvas`.) Only the gradient is relaxed, in one of two ways:
 
 * "sampled" (default): only the drawn operation is computed. Gradient to its magnitude by reparameterisation, to its
   gate by the straight-through relaxed Bernoulli, to the choice by the straight-through log-probability, whose
@@ -24,18 +28,18 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from policy_search.relaxed.operations import Operation
+from policy_search.relaxed.operations import PLAN, Operation, Plan
 from policy_search.relaxed.tone import straight_through
+from policy_search.relaxed.warp import Canvas
 
 Application = Literal["sampled", "soft"]
 
 
 class Applied(NamedTuple):
-    """Augmented images (B, C, H, W) and masks (B, 1, H, W), and the log-probability (B,) of their discrete draws."""
+    """Augmented images (B, C, H, W) and masks (B, 1, H, W)."""
 
     image: Tensor
     mask: Tensor
-    log_probability: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class RelaxedPolicy(nn.Module):
 
     Args:
         operations: the K entries to choose from.
-        sub_policies, stages: P and S.
+        sub_policies: P.
+        plan: the groups that each of the S stages chooses from.
         generator: draws the first offsets, which tell the sub-policies and the stages apart.
         temperature: of the softmax over operations and of the relaxed gates.
         spread: standard deviation of the first offsets of the choices; the others' is a third.
@@ -84,21 +89,29 @@ class RelaxedPolicy(nn.Module):
         operations: Sequence[Operation],
         *,
         sub_policies: int,
-        stages: int,
         generator: torch.Generator,
+        plan: Plan = PLAN,
         temperature: float = 1.0,
         spread: float = 0.3,
         gate: float = 0.5,
     ) -> None:
         super().__init__()
-        if not operations or sub_policies < 1 or stages < 1:
+        # A stage whose groups have no operation (the caller has left them out) is left out too.
+        allowed = [[operation.group in groups for operation in operations] for groups in plan]
+        allowed = [row for row in allowed if any(row)]
+        if not allowed or sub_policies < 1:
             raise ValueError(
-                f"expected at least one operation, sub-policy and stage, got {len(operations)}, "
-                f"{sub_policies} and {stages}"
+                f"expected at least one sub-policy and a stage with an operation to choose, got {sub_policies} "
+                f"sub-policies, operations {[o.name for o in operations]} and plan {plan}"
             )
         self.operations = tuple(operations)
+        self.register_buffer("allowed", torch.tensor(allowed), persistent=False)
+        geometric = [
+            any(row[k] and o.matrix is not None for k, o in enumerate(self.operations)) for row in allowed
+        ]
+        self._last_warp = max((s for s, warps in enumerate(geometric) if warps), default=-1)
         self.temperature = temperature
-        count = len(self.operations)
+        stages, count = len(allowed), len(self.operations)
         shape = (sub_policies, stages, count)
         starts = [(0.0, 0.0) if o.magnitude is None else o.magnitude.raw_start() for o in self.operations]
         self.base = nn.ParameterDict(
@@ -128,9 +141,13 @@ class RelaxedPolicy(nn.Module):
         """Raw parameter "choice", "gate", "centre" or "width", base and offset together, (P, S, K)."""
         return self.base[name] + self.offset[name]
 
+    def log_weight(self) -> Tensor:
+        """Logarithm of the softmax over operations, (P, S, K); minus infinity where the plan allows none."""
+        return torch.log_softmax((self.raw("choice") / self.temperature).masked_fill(~self.allowed, -torch.inf), -1)
+
     def table(self) -> Table:
         """The policy in plain numbers, differentiable."""
-        weight = torch.softmax(self.raw("choice") / self.temperature, -1)
+        weight = self.log_weight().exp()
         gate = torch.sigmoid(self.raw("gate"))
         centre, width = self.raw("centre"), self.raw("width")
         lows, highs = [], []
@@ -152,7 +169,7 @@ class RelaxedPolicy(nn.Module):
         if sub_policy is None:
             sub_policy = torch.randint(self.sub_policies, (batch,), generator=generator, device=device)
         with torch.no_grad():
-            weight = torch.softmax(self.raw("choice") / self.temperature, -1)[sub_policy]
+            weight = self.log_weight().exp()[sub_policy]
         choice = torch.multinomial(weight.reshape(-1, count), 1, generator=generator).reshape(batch, self.stages)
         shape = (batch, self.stages, count)
         uniform = torch.rand(shape, generator=generator, device=device)
@@ -167,6 +184,7 @@ class RelaxedPolicy(nn.Module):
         generator: torch.Generator,
         *,
         fill: float,
+        size: int | None = None,
         application: Application = "sampled",
         draw: Draw | None = None,
     ) -> Applied:
@@ -177,6 +195,7 @@ class RelaxedPolicy(nn.Module):
             mask: (B, 1, H, W) float, 0 or 1.
             generator: all randomness, on the images' device.
             fill: in [0, 1], what a warp or a hole uncovers.
+            size: side of the square in the middle that is wanted (the rest is context for warps); all when None.
             application: see the module's docstring; the value has the same distribution either way.
             draw: instead of a fresh one.
         """
@@ -185,75 +204,79 @@ class RelaxedPolicy(nn.Module):
         logit = self.raw("gate")[draw.sub_policy]
         relaxed = torch.sigmoid((logit + draw.logistic) / self.temperature)
         gates = straight_through((logit + draw.logistic > 0).to(relaxed.dtype), relaxed)
-        log_weight = torch.log_softmax(self.raw("choice") / self.temperature, -1)[draw.sub_policy]
+        log_weight = self.log_weight()[draw.sub_policy]
+        step = self._sampled if application == "sampled" else self._soft
+        canvas = Canvas(image, mask, fill)
         for stage in range(self.stages):
-            step = self._sampled if application == "sampled" else self._soft
-            here = Table(*(entry[:, stage] for entry in table))
-            image, mask = step(
-                image,
-                mask,
-                here._replace(gate=gates[:, stage]),
-                log_weight[:, stage],
-                draw.choice[:, stage],
-                draw.uniform[:, stage],
-                generator,
-                fill,
-            )
-        picked = log_weight.gather(2, draw.choice[..., None])
-        opened = nn.functional.logsigmoid(torch.where(gates > 0.5, logit, -logit)).gather(2, draw.choice[..., None])
-        return Applied(image, mask, (picked + opened).sum((1, 2)))
+            if stage == self._last_warp + 1:
+                canvas.render(size)
+            here = Table(*(entry[:, stage] for entry in table))._replace(gate=gates[:, stage])
+            step(canvas, here, log_weight[:, stage], draw.choice[:, stage], draw.uniform[:, stage], generator)
+        canvas.render(size)
+        return Applied(canvas.image, canvas.mask)
 
     def _sampled(
         self,
-        image: Tensor,
-        mask: Tensor,
+        canvas: Canvas,
         table: Table,
         log_weight: Tensor,
         choice: Tensor,
         uniform: Tensor,
         generator: torch.Generator,
-        fill: float,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> None:
         """One stage, each drawn operation on the images that drew it. Table entries are (B, K), gates 0 or 1."""
-        rows_of: list[Tensor] = []
-        images, masks = [], []
-        for k in choice.unique().tolist():
-            rows = torch.nonzero(choice == k)[:, 0]
+        rows_of: dict[int, Tensor] = {k: torch.nonzero(choice == k)[:, 0] for k in choice.unique().tolist()}
+        back = torch.argsort(torch.cat(list(rows_of.values())))
+        gates, magnitudes, matrices = {}, {}, []
+        for k, rows in rows_of.items():
             operation = self.operations[k]
             chosen = log_weight[rows, k]
-            gate = table.gate[rows, k] * straight_through(torch.ones_like(chosen), chosen)
-            magnitude = operation.draw(table.low[rows, k], table.high[rows, k], uniform[rows, k])
-            changed = operation.apply(image[rows], mask[rows], magnitude, gate, generator, fill)
-            rows_of.append(rows)
-            images.append(changed[0])
-            masks.append(changed[1])
-        back = torch.argsort(torch.cat(rows_of))
-        return torch.cat(images)[back], torch.cat(masks)[back]
+            gates[k] = table.gate[rows, k] * straight_through(torch.ones_like(chosen), chosen)
+            magnitudes[k] = operation.draw(table.low[rows, k], table.high[rows, k], uniform[rows, k])
+            if operation.matrix is None:
+                matrices.append(torch.eye(3, device=chosen.device, dtype=chosen.dtype).expand(len(rows), 3, 3))
+            else:
+                matrices.append(operation.matrix(operation.effective(magnitudes[k], gates[k])))
+        if any(self.operations[k].matrix is not None for k in rows_of):
+            canvas.move(torch.cat(matrices)[back])
+        if all(self.operations[k].matrix is not None for k in rows_of):
+            return
+        canvas.render()
+        images, masks = [], []
+        for k, rows in rows_of.items():
+            operation = self.operations[k]
+            image, mask = canvas.image[rows], canvas.mask[rows]
+            if operation.matrix is None:
+                image, mask = operation.apply(image, mask, magnitudes[k], gates[k], generator, canvas.fill)
+            images.append(image)
+            masks.append(mask)
+        canvas.image, canvas.mask = torch.cat(images)[back], torch.cat(masks)[back]
 
     def _soft(
         self,
-        image: Tensor,
-        mask: Tensor,
+        canvas: Canvas,
         table: Table,
         log_weight: Tensor,
         choice: Tensor,
         uniform: Tensor,
         generator: torch.Generator,
-        fill: float,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> None:
         """One stage, all operations; the value of the drawn one, the gradient of the weighted sum."""
-        weight = log_weight.exp()
+        canvas.render()
+        image, mask = canvas.image, canvas.mask
         blends = [torch.zeros_like(image), torch.zeros_like(mask)]
         values = [torch.zeros_like(image), torch.zeros_like(mask)]
         for k, operation in enumerate(self.operations):
+            if torch.isinf(log_weight[0, k]):
+                continue
             magnitude = operation.draw(table.low[:, k], table.high[:, k], uniform[:, k])
-            changed = operation.apply(image, mask, magnitude, table.gate[:, k], generator, fill)
-            share = weight[:, k, None, None, None]
+            changed = operation.apply(image, mask, magnitude, table.gate[:, k], generator, canvas.fill)
+            share = log_weight[:, k, None, None, None].exp()
             chosen = (choice == k)[:, None, None, None]
             for i, output in enumerate(changed):
                 blends[i] = blends[i] + share * output
                 values[i] = torch.where(chosen, output.detach(), values[i])
-        return straight_through(values[0], blends[0]), straight_through(values[1], blends[1])
+        canvas.image, canvas.mask = (straight_through(v, b) for v, b in zip(values, blends, strict=True))
 
     def describe(self, threshold: float = 0.02) -> str:
         """A readable table: for each stage, operations by mean weight over the sub-policies, with gate and range."""

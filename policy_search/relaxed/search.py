@@ -20,8 +20,9 @@ from torch import Tensor
 from policy_search.relaxed import losses
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.critic import Critic, RandomFeatures
-from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics, centre
-from policy_search.relaxed.policy import Application, RelaxedPolicy
+from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics
+from policy_search.relaxed.operations import PLAN, Plan
+from policy_search.relaxed.policy import Application, Applied, RelaxedPolicy
 
 
 class SearchSettings(BaseModel):
@@ -34,7 +35,7 @@ class SearchSettings(BaseModel):
 
     operation_names: tuple[str, ...] = Field((), description="names in the catalogue; empty for all")
     sub_policies: int = Field(8, ge=1)
-    stages: int = Field(3, ge=1)
+    plan: Plan = Field(PLAN, description="the groups that each stage chooses from")
     application: Application = "sampled"
     temperature: float = Field(1.0, gt=0)
 
@@ -46,12 +47,11 @@ class SearchSettings(BaseModel):
 
     policy_rate: float = Field(3e-2, gt=0)
     offset_share: float = Field(0.3, ge=0, description="learning rate of sub-policies' offsets, of the policy's")
-    choice_share: float = Field(0.2, ge=0, description="learning rate of the choices, of the policy's")
+    choice_share: float = Field(1.0, ge=0, description="learning rate of the choices, of the policy's")
     critic_rate: float = Field(1e-3, gt=0)
     average: float = Field(0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
     penalty: float = Field(10.0, gt=0)
-    norm: float = Field(10.0, gt=0, description="target of the gradient norm")
-    score_weight: float = Field(1.0, ge=0, description="weight of the score-function gradient of the discrete draws")
+    norm: float = Field(30.0, gt=0, description="target of the gradient norm")
 
     distance: float = Field(1.0, gt=0, description="source mode: critic distance that the spread may cost")
     floor: float = Field(0.15, ge=0, description="source mode: least strength of every group")
@@ -104,7 +104,7 @@ class Search:
         self.policy = RelaxedPolicy(
             operations(*s.operation_names),
             sub_policies=s.sub_policies,
-            stages=s.stages,
+            plan=s.plan,
             generator=self.generator,
             temperature=s.temperature,
         )
@@ -138,15 +138,19 @@ class Search:
         image, mask = self._source_pairs()
         with torch.set_grad_enabled(learning):
             applied = self.policy(
-                image, mask, self.generator, fill=self.statistics.median / 255, application=s.application
+                image,
+                mask,
+                self.generator,
+                fill=self.statistics.median / 255,
+                size=s.crop,
+                application=s.application,
             )
-            image, mask = centre(applied.image, s.crop), centre(applied.mask, s.crop)
-            augmented = self.critic.standardise(image, mask)
+            augmented = self.critic.standardise(applied.image, applied.mask)
         real = self.critic.standardise(*(self.target or self.source).sample(s.batch, s.crop, self.generator))
         critic_loss, distance, penalty = self._update_critic(real, augmented.detach())
         policy_loss, spread, strengths = 0.0, 0.0, {}
         if learning:
-            policy_loss, spread, strengths = self._update_policy(real, augmented, image, mask, applied.log_probability)
+            policy_loss, spread, strengths = self._update_policy(real, augmented, applied)
         report = StepReport(
             self.done, critic_loss, distance, penalty, policy_loss, spread, math.exp(self.log_multiplier), strengths
         )
@@ -174,9 +178,7 @@ class Search:
         self.critic_optimiser.step()
         return values["critic loss"], values["distance"], values["penalty"]
 
-    def _update_policy(
-        self, real: Tensor, augmented: Tensor, image: Tensor, mask: Tensor, log_probability: Tensor
-    ) -> tuple[float, float, dict[str, float]]:
+    def _update_policy(self, real: Tensor, augmented: Tensor, applied: Applied) -> tuple[float, float, dict[str, float]]:
         s = self.settings
         self.critic.requires_grad_(False)
         score = self.critic(augmented)
@@ -186,19 +188,13 @@ class Search:
         strengths = losses.group_strengths(self.policy)
         spread = torch.zeros(())
         if self.target is not None:
-            cost = -score
-            loss = cost.mean()
+            loss = -score.mean()
         else:
-            between = losses.spread(self.features(image, mask))
-            spread = between.mean()
+            spread = losses.spread(self.features(applied.image, applied.mask)).mean()
             weight = math.exp(self.log_multiplier) / s.distance
-            cost = -weight * score - (between / spread.detach()).repeat(2)
             loss = (
                 -torch.log(spread) - weight * score.mean() + s.floor_weight * losses.floor_penalty(strengths, s.floor)
             )
-        if s.score_weight:
-            advantage = cost.detach() - cost.detach().mean()
-            loss = loss + s.score_weight * (advantage * log_probability).sum() / (len(cost) - 1)
         values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
         self._require_finite(values)
         if self.target is None:

@@ -1,0 +1,178 @@
+"""What a network is trained on: the threefold set (design 7.2) and its crops, both functions of the seed alone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy_search.augment import Augmenter
+from policy_search.cells import CellDataset, ImageRecord, InstanceMap
+from policy_search.cells.errors import DataError
+
+Pixels = NDArray[np.uint8]
+Drawn = tuple[Pixels, InstanceMap]
+
+# Streams of random numbers under one run seed, kept apart so that none repeats another.
+_ORDER, _CROP = 1, 2
+
+
+def labelled(dataset: CellDataset) -> CellDataset:
+    """Only what somebody labelled.
+
+    Raises:
+        DataError: nothing is.
+    """
+    kept = dataset.where(lambda record: record.annotated)
+    if len(kept) == 0:
+        raise DataError(f"{dataset.name} has no labelled image among its {len(dataset)}: nothing to learn from")
+    return kept
+
+
+def donor_for(dataset: CellDataset, record: ImageRecord) -> Callable[[np.random.Generator], Drawn]:
+    """Gives a random other image of `dataset` to copy cells from.
+
+    With one image there is no other. Then the image donates to itself, turned by 180 degrees or mirrored: in place,
+    each cell would be pasted exactly onto itself. Who trains like that should know (`donates_to_itself`).
+    """
+    others = [other for other in dataset.records if other.id != record.id]
+
+    def donate(rng: np.random.Generator) -> Drawn:
+        if others:
+            other = others[int(rng.integers(len(others)))]
+            return dataset.image(other), dataset.instances(other)
+        rows, columns = [(-1, 1), (1, -1), (-1, -1)][int(rng.integers(3))]
+        turned = dataset.instances(record).map_layers(lambda plane: np.ascontiguousarray(plane[::rows, ::columns]))
+        return np.ascontiguousarray(dataset.image(record)[::rows, ::columns]), turned
+
+    return donate
+
+
+def donates_to_itself(dataset: CellDataset, augmenter: Augmenter | None) -> bool:
+    """Whether copy-paste has no other image to take cells from."""
+    return augmenter is not None and augmenter.document.needs_donor and len(dataset) == 1
+
+
+@dataclass
+class TrainingSet:
+    """Every image of the source `factor` times: draw 0 is untouched, draws 1 … factor - 1 went through the policy.
+
+    A draw is a function of (seed, image id, draw index): the same each time it is asked for, in any process. Draws are
+    kept in memory up to `memory` bytes and made again after that.
+
+    Attributes:
+        dataset: the labelled source images.
+        augmenter: the policy; None leaves every copy untouched.
+    """
+
+    dataset: CellDataset
+    augmenter: Augmenter | None
+    seed: int
+    factor: int = 3
+    min_area: int = 10
+    memory: int = 1 << 30
+    _kept: OrderedDict[int, Drawn] = field(default_factory=OrderedDict, repr=False)
+    _bytes: int = field(default=0, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.dataset) * self.factor
+
+    def entry(self, index: int) -> tuple[ImageRecord, int]:
+        """The record and the draw behind an index."""
+        return self.dataset.records[index // self.factor], index % self.factor
+
+    def __getitem__(self, index: int) -> Drawn:
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        drawn = self._draw(*self.entry(index))
+        self._kept[index] = drawn
+        self._bytes += drawn[0].nbytes + drawn[1].layers.nbytes
+        while self._bytes > self.memory and len(self._kept) > 1:
+            _, (image, instances) = self._kept.popitem(last=False)
+            self._bytes -= image.nbytes + instances.layers.nbytes
+        return drawn
+
+    def _draw(self, record: ImageRecord, draw: int) -> Drawn:
+        image, instances = self.dataset.image(record), self.dataset.instances(record)
+        if draw == 0 or self.augmenter is None:
+            return image, instances
+        return self.augmenter(
+            image,
+            instances,
+            seed=self.seed,
+            image_id=record.id,
+            draw=draw,
+            donor=donor_for(self.dataset, record) if self.augmenter.document.needs_donor else None,
+            min_area=self.min_area,
+        )
+
+
+class Crops(Sequence[Drawn]):
+    """An endless sequence of random crops: item i is a function of (seed, i), whichever process asks for it.
+
+    An epoch visits every image as often as crops cover it, in an order of its own.
+
+    Attributes:
+        per_epoch: crops an epoch.
+    """
+
+    def __init__(self, images: TrainingSet, size: int, seed: int, length: int, *, flip: bool = False) -> None:
+        self.images, self.size, self.seed, self.length, self.flip = images, size, seed, length, flip
+        entries = [images.entry(index)[0] for index in range(len(images))]
+        visits = [crops_to_cover(record.height, record.width, size) for record in entries]
+        self._visits = np.repeat(np.arange(len(images)), visits)
+        self.per_epoch = len(self._visits)
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self._visits)
+
+    def visit(self, position: int) -> int:
+        """Index into the training set of the crop at `position`."""
+        epoch, place = divmod(position, self.per_epoch)
+        return int(self._order(epoch)[place])
+
+    def __getitem__(self, position: int) -> Drawn:  # type: ignore[override]
+        if not 0 <= position < self.length:
+            raise IndexError(f"crop {position} of {self.length}")
+        rng = np.random.default_rng([self.seed, _CROP, position])
+        image, instances = self.images[self.visit(position)]
+        image, instances = random_crop(image, instances, self.size, rng)
+        if self.flip:
+            image, instances = random_symmetry(image, instances, rng)
+        return image, instances.drop_specks(self.images.min_area)
+
+
+def crops_to_cover(height: int, width: int, size: int) -> int:
+    """ceil(H·W / size²): how often an epoch visits an image."""
+    return ceil(height * width / size**2)
+
+
+def random_crop(image: Pixels, instances: InstanceMap, size: int, rng: np.random.Generator) -> Drawn:
+    """A (size, size) window anywhere in the image, as much of it as there is where the image is smaller."""
+    height, width = instances.shape
+    y = int(rng.integers(max(height - size, 0) + 1))
+    x = int(rng.integers(max(width - size, 0) + 1))
+    window = (slice(y, y + size), slice(x, x + size))
+    return np.ascontiguousarray(image[window]), instances.map_layers(lambda plane: np.ascontiguousarray(plane[window]))
+
+
+def random_symmetry(image: Pixels, instances: InstanceMap, rng: np.random.Generator) -> Drawn:
+    """One of the eight symmetries of the square, or of the four that keep the shape of any other rectangle."""
+    turns = int(rng.integers(4)) if image.shape[0] == image.shape[1] else 2 * int(rng.integers(2))
+    mirror = bool(rng.integers(2))
+
+    def move(plane: NDArray[np.generic]) -> NDArray[np.generic]:
+        turned = np.rot90(plane, turns)
+        return np.ascontiguousarray(turned[:, ::-1] if mirror else turned)
+
+    return move(image), instances.map_layers(move)  # type: ignore[arg-type, return-value]

@@ -1,0 +1,46 @@
+"""The progress of a study on a terminal: a bar with time left, and one line per finished trial."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from policy_search.study.runner import Progress as Event
+
+_TITLES = {"trial": "trials", "final": "second round"}
+
+
+class StudyBar:
+    """Called with each event of a study. Off a terminal only the lines are printed."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("elapsed"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
+            disable=not console.is_terminal,
+        )  # fmt: skip
+        self._tasks = {kind: None for kind in _TITLES}
+
+    def __enter__(self) -> StudyBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Move the bar and print the event's line."""
+        if event.kind in self._tasks:
+            task = self._tasks[event.kind]
+            if task is None:
+                # A run that is continued starts where it was: those trials took no time now.
+                task = self._tasks[event.kind] = self._bar.add_task(_TITLES[event.kind], total=event.total)
+            self._bar.update(task, completed=event.done, total=event.total)
+            self._console.print(f"{_TITLES[event.kind]} {event.done}/{event.total}  {event.message}", highlight=False)
+        else:
+            self._console.print(event.message, highlight=False, soft_wrap=True)

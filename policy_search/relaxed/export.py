@@ -1,0 +1,67 @@
+"""Learnt parameters as a plain Albumentations policy: the same choices, gates and ranges, no code of ours needed."""
+
+from __future__ import annotations
+
+import policy_search.augment  # isort: skip  # first: it decides how Albumentations is loaded
+import albumentations as A
+import torch
+
+from policy_search.augment import PolicyDocument, Provenance
+from policy_search.relaxed.operations import Emission
+from policy_search.relaxed.policy import RelaxedPolicy, Table
+from policy_search.relaxed.search import SearchResult
+
+
+def to_compose(policy: RelaxedPolicy, fill: int, *, holes: int = 1, least: float = 0.01) -> A.Compose:
+    """The policy as Albumentations runs it: one of P sub-policies, S stages in turn, one of K operations in each.
+
+    Args:
+        policy: what was learnt.
+        fill: grey level (0 to 255) of what a warp or a hole uncovers.
+        holes: holes per cutout; for images larger than the searched crop, their area over the crop's.
+        least: operations with a smaller share of their stage are left out, and the others' shares grow to make up.
+
+    In `OneOf` a child's p is its weight, so an operation with a gate is wrapped: `Sequential([operation(p=gate)],
+    p=weight)`.
+    """
+    with torch.no_grad():
+        table = policy.table()
+    emission = Emission(fill, holes)
+    branches = [
+        A.Sequential([_stage(policy, table, p, s, emission, least) for s in range(policy.stages)], p=1.0)
+        for p in range(policy.sub_policies)
+    ]
+    return A.Compose(branches if len(branches) == 1 else [A.OneOf(branches, p=1.0)])
+
+
+def _stage(policy: RelaxedPolicy, table: Table, p: int, s: int, emission: Emission, least: float) -> A.BaseCompose:
+    weights = table.weight[p, s]
+    # The heaviest one stays whatever `least` says: an empty stage would raise.
+    kept = [k for k in range(len(weights)) if weights[k] >= min(least, weights.max().item())]
+    children = []
+    for k in kept:
+        low, high = (_tidy(entry[p, s, k].item()) for entry in (table.low, table.high))
+        transform = policy.operations[k].emit(low, high, emission)
+        transform.p = _tidy(table.gate[p, s, k].item())
+        children.append(A.Sequential([transform], p=_tidy(weights[k].item())))
+    return A.OneOf(children, p=1.0)
+
+
+def _tidy(value: float) -> float:
+    """Five significant digits: what a person can read, far finer than what a search can tell."""
+    return float(f"{value:.5g}")
+
+
+def export_policy(result: SearchResult, provenance: Provenance | None = None, *, holes: int = 1) -> PolicyDocument:
+    """The policy file of a search, ready to save.
+
+    Args:
+        result: of `search_policy`.
+        provenance: data, study and the like; family and seed are filled in where they are missing.
+        holes: see `to_compose`.
+    """
+    provenance = provenance or Provenance()
+    found = {"family": provenance.family or "searched", "seed": result.seed}
+    known = provenance.model_dump(exclude_none=True)
+    filled = Provenance.model_validate({**found, **known, "family": found["family"]})
+    return PolicyDocument.from_compose(to_compose(result.policy, result.statistics.median, holes=holes), filled)
