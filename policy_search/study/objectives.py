@@ -63,7 +63,9 @@ class ProbeObjective:
         def augment(
             image: NDArray[np.uint8], instances: InstanceMap, image_id: str, draw: int
         ) -> tuple[NDArray[np.uint8], InstanceMap]:
-            return augmenter(image, instances, seed=seed, image_id=image_id, draw=draw, donor=donors[image_id])
+            # A copy: Albumentations 2.0.8's AutoContrast writes into the image it is given, and a training image that
+            # one draw has changed spoils every later draw and every later trial.
+            return augmenter(image.copy(), instances, seed=seed, image_id=image_id, draw=draw, donor=donors[image_id])
 
         return run_probe(
             self._bases[seed],
