@@ -25,11 +25,14 @@ def call(monkeypatch, capsys):
     def run(*words: object) -> str:
         main = {"policy-search": search_cli.main, "detect": detect_cli.main}[str(words[0])]
         monkeypatch.setattr(sys, "argv", [str(w) for w in words])
+        code: object = 0
         try:
             main()
         except SystemExit as stop:
-            assert stop.code in (0, None), capsys.readouterr().err
-        return capsys.readouterr().out
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert code in (0, None), err
+        return out
 
     return run
 
@@ -72,14 +75,15 @@ def test_from_images_to_table(call, tmp_path):
     # detection: base model, two fine-tunes through one code path, table
     call("detect", "pretrain", "--data", "A172", "--root", root, "--preset", "tiny", "--iterations", 12, "--out", base)
     weights = base / "model.pth"
-    for policy in (policy_dir / "best.json", "random_choice"):
+    learnt = policy_dir / "trials" / "002" / "policy.json"
+    assert policy_search.load_policy(learnt).provenance.family == "searched"
+    for policy in (learnt, "none"):
         call(
             "detect", "finetune", "--policy", policy, "--data", "A172", "--root", root, "--weights", weights,
             "--iterations", 3, "--results", results, "--out", tmp_path / "tuned" / str(policy).split("/")[-1],
         )  # fmt: skip
     assert "BV2" in call("detect", "evaluate", "--weights", weights, "--data", "all", "--root", root)
     table = list(csv.DictReader(io.StringIO(call("detect", "table", "--results", results, "--format", "csv"))))
-    cells = {(row["policy"], row["cell_type"]) for row in table}
-    names = {"random_choice", best.name}
-    assert cells == {(n, t) for n in names for t in ("A172", "BV2")}
+    tested = {(row["policy"], row["cell_type"]) for row in table}
+    assert tested == {(n, t) for n in ("none", log[2]["name"]) for t in ("A172", "BV2", "mean of unseen")}
     assert all(0.0 <= float(row["ap50"]) <= 100.0 for row in table)

@@ -14,7 +14,9 @@ from tests.relaxed.textures import culture
 def batch(count: int, channels: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     pairs = [culture(seed, size=64) for seed in range(count)]
     image = torch.stack([torch.from_numpy(image)[None] for image, _ in pairs]).float() / 255
-    return image.expand(-1, channels, -1, -1).clone(), torch.stack([torch.from_numpy(m)[None] for _, m in pairs]).float()
+    return image.expand(-1, channels, -1, -1).clone(), torch.stack(
+        [torch.from_numpy(m)[None] for _, m in pairs]
+    ).float()
 
 
 def make(seed: int = 0, **keywords: object) -> RelaxedPolicy:
