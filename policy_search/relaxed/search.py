@@ -222,8 +222,8 @@ class Search:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `step` reads or changes, except data and settings."""
-        return {
+        """A copy of everything that `step` reads or changes, except data and settings."""
+        state = {
             "policy": self.policy.state_dict(),
             "average": self.average.state_dict(),
             "critic": self.critic.state_dict(),
@@ -235,6 +235,7 @@ class Search:
             "distance": self.distance,
             "done": self.done,
         }
+        return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
