@@ -51,9 +51,9 @@ class SearchSettings(BaseModel):
     critic_rate: float = Field(1e-3, gt=0)
     average: float = Field(0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
     penalty: float = Field(10.0, gt=0)
-    norm: float = Field(30.0, gt=0, description="target of the gradient norm")
+    norm: float = Field(10.0, gt=0, description="target of the gradient norm")
 
-    distance: float = Field(4.0, gt=0, description="source mode: critic distance that the spread may cost")
+    distance: float = Field(1.5, gt=0, description="source mode: critic distance that the spread may cost")
     floor: float = Field(0.15, ge=0, description="source mode: least strength of every group")
     variety: float = Field(0.6, ge=0, lt=1, description="source mode: least entropy of a stage's choice, of its most")
     floor_weight: float = Field(10.0, ge=0)
@@ -179,7 +179,9 @@ class Search:
         self.critic_optimiser.step()
         return values["critic loss"], values["distance"], values["penalty"]
 
-    def _update_policy(self, real: Tensor, augmented: Tensor, applied: Applied) -> tuple[float, float, dict[str, float]]:
+    def _update_policy(
+        self, real: Tensor, augmented: Tensor, applied: Applied
+    ) -> tuple[float, float, dict[str, float]]:
         s = self.settings
         self.critic.requires_grad_(False)
         score = self.critic(augmented)
@@ -189,13 +191,20 @@ class Search:
         strengths = losses.group_strengths(self.policy)
         spread = torch.zeros(())
         if self.target is not None:
-            loss = -score.mean()
+            cost = -score
+            loss = cost.mean()
         else:
-            spread = losses.spread(self.features(applied.image, applied.mask)).mean()
+            between = losses.spread(self.features(applied.image, applied.mask))
+            spread = between.mean()
             weight = math.exp(self.log_multiplier) / s.distance
             shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
             shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
+            cost = -weight * score - (between / spread.detach()).repeat(2)
             loss = -torch.log(spread) - weight * score.mean() + s.floor_weight * shortfall
+        if s.application == "sampled":
+            # Score function (REINFORCE) with the batch's mean as its baseline: learns the choices from outcomes.
+            advantage = cost.detach() - cost.detach().mean()
+            loss = loss + (advantage * applied.log_choice).sum() / (len(cost) - 1)
         values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
         self._require_finite(values)
         if self.target is None:

@@ -20,9 +20,7 @@ def test_crops_are_pieces_of_the_images_with_their_masks() -> None:
     assert torch.equal(masks, (levels % 2 == 0).float())
     corners = set()
     for crop in levels[:, 0]:
-        found = [
-            (y, x) for y in range(25) for x in range(35) if (image[y : y + 16, x : x + 16] == crop.numpy()).all()
-        ]
+        found = [(y, x) for y in range(25) for x in range(35) if (image[y : y + 16, x : x + 16] == crop.numpy()).all()]
         assert found
         corners.update(found)
     assert len(corners) > 30
