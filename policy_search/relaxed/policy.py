@@ -86,6 +86,8 @@ class RelaxedPolicy(nn.Module):
         gate: the gate probability before learning.
     """
 
+    allowed: Tensor  # (S, K) bool, what the plan lets each stage choose
+
     def __init__(
         self,
         operations: Sequence[Operation],
