@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import policy_search.augment  # isort: skip  # first: it decides how Albumentations is loaded
 import albumentations as A
 import torch
 

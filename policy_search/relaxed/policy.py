@@ -1,7 +1,7 @@
 """The learnt policy: P sub-policies of S stages, each a softmax over K operations with gates and magnitude ranges.
 
-Each stage chooses among the groups that the plan gives it. Where every stage chooses from everything, the operation that
-is learnt first (tone, always) takes all stages, and none is left for the others.
+Each stage chooses among the groups that the plan gives it. Where every stage chooses from everything, the operation
+that is learnt first (tone, always) takes all stages, and none is left for the others.
 
 Parameters are shared: a base (per stage and operation for the choice, per operation for gate and magnitude) that every
 image trains, plus a small offset per sub-policy. Without the shared base each of the P * S * K parameters sees too few
@@ -13,8 +13,9 @@ mask) and the searched images have the statistics of the emitted ones. (One exce
 once here, twice there; see `warp.Canvas`.) Only the gradient is relaxed, in one of two ways:
 
 * "sampled" (default): only the drawn operation is computed. Gradient to its magnitude by reparameterisation, to its
-  gate by the straight-through relaxed Bernoulli, to the choice by the straight-through log-probability, whose
-  expectation is the first-order gradient of the weighted sum over all operations.
+  gate by the straight-through relaxed Bernoulli. The choice has no such gradient: a derivative at the drawn operation
+  cannot know how much better another one is (brightness at its best, next to a contrast that never lifts a dark image,
+  both have none). `log_choice` is for the score-function gradient, which compares outcomes.
 * "soft": all K operations are computed and the gradient is that of the weighted sum with relaxed gates (Faster
   AutoAugment's form) around the same hard value. K times the cost; dense gradients.
 """
@@ -36,10 +37,11 @@ Application = Literal["sampled", "soft"]
 
 
 class Applied(NamedTuple):
-    """Augmented images (B, C, H, W) and masks (B, 1, H, W)."""
+    """Augmented images (B, C, H, W) and masks (B, 1, H, W), and the log-probability (B,) of the operations chosen."""
 
     image: Tensor
     mask: Tensor
+    log_choice: Tensor
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class RelaxedPolicy(nn.Module):
         gate: the gate probability before learning.
     """
 
+    allowed: Tensor  # (S, K) bool, what the plan lets each stage choose
+
     def __init__(
         self,
         operations: Sequence[Operation],
@@ -106,9 +110,7 @@ class RelaxedPolicy(nn.Module):
             )
         self.operations = tuple(operations)
         self.register_buffer("allowed", torch.tensor(allowed), persistent=False)
-        geometric = [
-            any(row[k] and o.matrix is not None for k, o in enumerate(self.operations)) for row in allowed
-        ]
+        geometric = [any(row[k] and o.matrix is not None for k, o in enumerate(self.operations)) for row in allowed]
         self._last_warp = max((s for s, warps in enumerate(geometric) if warps), default=-1)
         self.temperature = temperature
         stages, count = len(allowed), len(self.operations)
@@ -205,21 +207,23 @@ class RelaxedPolicy(nn.Module):
         relaxed = torch.sigmoid((logit + draw.logistic) / self.temperature)
         gates = straight_through((logit + draw.logistic > 0).to(relaxed.dtype), relaxed)
         log_weight = self.log_weight()[draw.sub_policy]
-        step = self._sampled if application == "sampled" else self._soft
         canvas = Canvas(image, mask, fill)
         for stage in range(self.stages):
             if stage == self._last_warp + 1:
                 canvas.render(size)
             here = Table(*(entry[:, stage] for entry in table))._replace(gate=gates[:, stage])
-            step(canvas, here, log_weight[:, stage], draw.choice[:, stage], draw.uniform[:, stage], generator)
+            chosen, place = draw.choice[:, stage], draw.uniform[:, stage]
+            if application == "sampled":
+                self._sampled(canvas, here, chosen, place, generator)
+            else:
+                self._soft(canvas, here, log_weight[:, stage], chosen, place, generator)
         canvas.render(size)
-        return Applied(canvas.image, canvas.mask)
+        return Applied(canvas.image, canvas.mask, log_weight.gather(2, draw.choice[..., None]).sum((1, 2)))
 
     def _sampled(
         self,
         canvas: Canvas,
         table: Table,
-        log_weight: Tensor,
         choice: Tensor,
         uniform: Tensor,
         generator: torch.Generator,
@@ -230,11 +234,10 @@ class RelaxedPolicy(nn.Module):
         gates, magnitudes, matrices = {}, {}, []
         for k, rows in rows_of.items():
             operation = self.operations[k]
-            chosen = log_weight[rows, k]
-            gates[k] = table.gate[rows, k] * straight_through(torch.ones_like(chosen), chosen)
+            gates[k] = table.gate[rows, k]
             magnitudes[k] = operation.draw(table.low[rows, k], table.high[rows, k], uniform[rows, k])
             if operation.matrix is None:
-                matrices.append(torch.eye(3, device=chosen.device, dtype=chosen.dtype).expand(len(rows), 3, 3))
+                matrices.append(torch.eye(3, device=uniform.device, dtype=uniform.dtype).expand(len(rows), 3, 3))
             else:
                 matrices.append(operation.matrix(operation.effective(magnitudes[k], gates[k])))
         if any(self.operations[k].matrix is not None for k in rows_of):

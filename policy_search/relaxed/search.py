@@ -1,9 +1,9 @@
 """The inner search: a policy and a critic trained against each other, until augmented and real pairs match.
 
 Two modes. *Matching* (`real` given): the policy turns the source's pairs into pairs like the real ones. *Source* (no
-`real`): matching a data set with itself is solved by doing nothing, so the policy is asked for the widest spread between
-two draws of one image that the critic still puts within a stated distance of the real pairs, with a floor under each
-group of operations so that the cheapest one does not carry all of it.
+`real`): matching a data set with itself is solved by doing nothing, so the policy is asked for the widest spread
+between two draws of one image that the critic still puts within a stated distance of the real pairs, with floors under
+each group's strength and each stage's variety so that the cheapest operation does not carry all of it.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    operation_names: tuple[str, ...] = Field((), description="names in the catalogue; empty for all")
-    sub_policies: int = Field(8, ge=1)
-    plan: Plan = Field(PLAN, description="the groups that each stage chooses from")
+    operation_names: tuple[str, ...] = Field(default=(), description="names in the catalogue; empty for all")
+    sub_policies: int = Field(default=8, ge=1)
+    plan: Plan = Field(default=PLAN, description="the groups that each stage chooses from")
     application: Application = "sampled"
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
 
-    steps: int = Field(200, ge=1, description="steps in which both policy and critic learn")
-    warmup: int = Field(30, ge=0, description="steps before, in which the critic alone learns")
-    batch: int = Field(8, ge=2, multiple_of=2, description="augmented images a step, and as many real ones")
-    crop: int = Field(128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
-    margin: int = Field(48, ge=0, description="pixels of context around the crop, from which warps draw")
+    steps: int = Field(default=200, ge=1, description="steps in which both policy and critic learn")
+    warmup: int = Field(default=30, ge=0, description="steps before, in which the critic alone learns")
+    batch: int = Field(default=8, ge=2, multiple_of=2, description="augmented images a step, and as many real ones")
+    crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
+    margin: int = Field(default=48, ge=0, description="pixels of context around the crop, from which warps draw")
 
-    policy_rate: float = Field(3e-2, gt=0)
-    offset_share: float = Field(0.3, ge=0, description="learning rate of sub-policies' offsets, of the policy's")
-    choice_share: float = Field(1.0, ge=0, description="learning rate of the choices, of the policy's")
-    critic_rate: float = Field(1e-3, gt=0)
-    average: float = Field(0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
-    penalty: float = Field(10.0, gt=0)
-    norm: float = Field(30.0, gt=0, description="target of the gradient norm")
+    policy_rate: float = Field(default=3e-2, gt=0)
+    offset_share: float = Field(default=0.3, ge=0, description="offsets' learning rate, of the policy's")
+    choice_share: float = Field(default=1.0, ge=0, description="learning rate of the choices, of the policy's")
+    critic_rate: float = Field(default=1e-3, gt=0)
+    average: float = Field(default=0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
+    penalty: float = Field(default=10.0, gt=0)
+    norm: float = Field(default=10.0, gt=0, description="target of the gradient norm")
 
-    distance: float = Field(4.0, gt=0, description="source mode: critic distance that the spread may cost")
-    floor: float = Field(0.15, ge=0, description="source mode: least strength of every group")
-    variety: float = Field(0.6, ge=0, lt=1, description="source mode: least entropy of a stage's choice, of its most")
-    floor_weight: float = Field(10.0, ge=0)
-    multiplier_rate: float = Field(0.05, gt=0, description="source mode: step of the log multiplier")
+    distance: float = Field(default=1.5, gt=0, description="source mode: critic distance that the spread may cost")
+    floor: float = Field(default=0.15, ge=0, description="source mode: least strength of every group")
+    variety: float = Field(default=0.6, ge=0, lt=1, description="source mode: least entropy of a stage, of its most")
+    floor_weight: float = Field(default=10.0, ge=0)
+    multiplier_rate: float = Field(default=0.05, gt=0, description="source mode: step of the log multiplier")
 
 
 class StepReport(NamedTuple):
@@ -149,7 +149,8 @@ class Search:
             augmented = self.critic.standardise(applied.image, applied.mask)
         real = self.critic.standardise(*(self.target or self.source).sample(s.batch, s.crop, self.generator))
         critic_loss, distance, penalty = self._update_critic(real, augmented.detach())
-        policy_loss, spread, strengths = 0.0, 0.0, {}
+        policy_loss, spread = 0.0, 0.0
+        strengths: dict[str, float] = {}
         if learning:
             policy_loss, spread, strengths = self._update_policy(real, augmented, applied)
         report = StepReport(
@@ -179,7 +180,9 @@ class Search:
         self.critic_optimiser.step()
         return values["critic loss"], values["distance"], values["penalty"]
 
-    def _update_policy(self, real: Tensor, augmented: Tensor, applied: Applied) -> tuple[float, float, dict[str, float]]:
+    def _update_policy(
+        self, real: Tensor, augmented: Tensor, applied: Applied
+    ) -> tuple[float, float, dict[str, float]]:
         s = self.settings
         self.critic.requires_grad_(False)
         score = self.critic(augmented)
@@ -189,13 +192,20 @@ class Search:
         strengths = losses.group_strengths(self.policy)
         spread = torch.zeros(())
         if self.target is not None:
-            loss = -score.mean()
+            cost = -score
+            loss = cost.mean()
         else:
-            spread = losses.spread(self.features(applied.image, applied.mask)).mean()
+            between = losses.spread(self.features(applied.image, applied.mask))
+            spread = between.mean()
             weight = math.exp(self.log_multiplier) / s.distance
             shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
             shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
+            cost = -weight * score - (between / spread.detach()).repeat(2)
             loss = -torch.log(spread) - weight * score.mean() + s.floor_weight * shortfall
+        if s.application == "sampled":
+            # Score function (REINFORCE) with the batch's mean as its baseline: learns the choices from outcomes.
+            advantage = cost.detach() - cost.detach().mean()
+            loss = loss + (advantage * applied.log_choice).sum() / (len(cost) - 1)
         values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
         self._require_finite(values)
         if self.target is None:

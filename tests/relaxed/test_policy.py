@@ -80,7 +80,8 @@ def test_gradient_reaches_every_learnt_parameter(application: str) -> None:
     out = policy(image, mask, torch.Generator().manual_seed(0), fill=0.5, application=application)
     # A loss that knows places, as a mirror image has the same sum.
     ramp = torch.linspace(0, 1, 64)[:, None] * torch.linspace(0.5, 2, 64)
-    ((out.image - 0.3).square() * ramp + out.mask * ramp).sum().backward()
+    loss = ((out.image - 0.3).square() * ramp + out.mask * ramp).sum((1, 2, 3))
+    (loss.sum() + (loss.detach() * out.log_choice).sum()).backward()
     with_magnitude = torch.tensor([operation.magnitude is not None for operation in CATALOGUE])
     for name in ("gate", "centre", "width"):
         gradient = policy.base[name].grad
@@ -102,16 +103,26 @@ def test_draws_have_the_learnt_frequencies() -> None:
 
 
 def test_the_choice_gradient_is_that_of_the_expected_loss() -> None:
-    """Brightness by two fixed amounts under a linear loss: the first-order gradient is exact, so its mean must be."""
     policy = make(operations=operations("brightness", "invert"), sub_policies=1, gate=0.999999, spread=0.0)
     with torch.no_grad():
         policy.base["width"][:] = -30.0  # both ends meet
         policy.base["centre"][:] = 1.0  # brightness -0.4 + 0.8 * sigmoid(1) = 0.185
     image, mask = torch.full((4000, 1, 2, 2), 51 / 255), torch.zeros(4000, 1, 2, 2)
     out = policy(image, mask, torch.Generator().manual_seed(0), fill=0.5)
-    (found,) = torch.autograd.grad(out.image.mean(), policy.base["choice"])
+    loss = out.image.mean((1, 2, 3)).detach()
+    (found,) = torch.autograd.grad(((loss - loss.mean()) * out.log_choice).mean(), policy.base["choice"])
     # Outputs .385 and .8 at weights 1/2: d/d(logit) of the expectation is w1 * w2 * (.385 - .8).
     assert found[0].tolist() == pytest.approx([-0.1038, 0.1038], rel=0.05)
+
+
+def test_log_choice_is_the_probability_of_the_operations_drawn() -> None:
+    policy, (image, mask) = make(), batch(4)
+    draw = policy.draw(4, torch.Generator().manual_seed(1))
+    out = policy(image, mask, torch.Generator().manual_seed(0), fill=0.5, draw=draw)
+    weight = policy.table().weight
+    for i in range(4):
+        expected = torch.stack([weight[draw.sub_policy[i], s, draw.choice[i, s]] for s in range(4)]).prod()
+        assert out.log_choice[i].exp().item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_the_table_can_be_read() -> None:
