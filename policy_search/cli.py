@@ -47,7 +47,9 @@ def run(
         str, typer.Option(help="Labelled types to score on, by commas. Default: the source under held-back shifts.")
     ] = "",
     final_seeds: Annotated[int, typer.Option(help="Fresh seeds of the second round.")] = 5,
-    probe_steps: Annotated[int, typer.Option(help="Training steps of the probe that scores a policy.")] = 120,
+    finalists: Annotated[int, typer.Option(help="Learnt policies, and naive ones, in the second round.")] = 3,
+    probe_steps: Annotated[int, typer.Option(help="Training steps of the probe under a policy.")] = 120,
+    probe_base_steps: Annotated[int, typer.Option(help="Training steps every probe starts from, unaugmented.")] = 400,
 ) -> None:
     """Find the augmentation policy that helps most where nobody labelled: OUT/best.json."""
     from policy_search.config import RunConfig
@@ -55,7 +57,7 @@ def run(
     config = RunConfig(
         data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}", trials=trials, steps=steps,
         seed=seed, storage=storage, validate_on=tuple(t.strip() for t in validate_on.split(",") if t.strip()),
-        final_seeds=final_seeds, probe_steps=probe_steps,
+        final_seeds=final_seeds, finalists=finalists, probe_steps=probe_steps, probe_base_steps=probe_base_steps,
     )  # fmt: skip
     from policy_search.progress import StudyBar
     from policy_search.study.previews import save_run_previews

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from policy_search.study.runner import Progress as Event
 
@@ -22,7 +22,7 @@ class StudyBar:
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console,
             disable=not console.is_terminal,
         )  # fmt: skip
-        self._tasks = {kind: None for kind in _TITLES}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> StudyBar:
         self._bar.start()
@@ -35,12 +35,10 @@ class StudyBar:
 
     def __call__(self, event: Event) -> None:
         """Move the bar and print the event's line."""
-        if event.kind in self._tasks:
-            task = self._tasks[event.kind]
-            if task is None:
-                # A run that is continued starts where it was: those trials took no time now.
-                task = self._tasks[event.kind] = self._bar.add_task(_TITLES[event.kind], total=event.total)
-            self._bar.update(task, completed=event.done, total=event.total)
+        if event.kind in _TITLES:
+            if event.kind not in self._tasks:
+                self._tasks[event.kind] = self._bar.add_task(_TITLES[event.kind], total=event.total)
+            self._bar.update(self._tasks[event.kind], completed=event.done, total=event.total)
             self._console.print(f"{_TITLES[event.kind]} {event.done}/{event.total}  {event.message}", highlight=False)
         else:
             self._console.print(event.message, highlight=False, soft_wrap=True)

@@ -71,7 +71,7 @@ def _where(data: str, root: str | Path | None) -> str:
 
 
 def _demo(names: str, split: str) -> CellDataset:
-    from policy_search.cells.demo import demo_dataset  # its renderer loads scipy, which no other source needs
+    from policy_search.cells.demo import demo_dataset  # only the demo needs its renderer
 
     if names.lower() == "all":
         types = [t.name for t in CELL_TYPES]

@@ -38,10 +38,12 @@ class Critic(nn.Module):
         layers: list[nn.Module] = [nn.PixelUnshuffle(stem)]
         width = (channels + 1) * stem**2
         for next_width in widths:
-            layers += [nn.Conv2d(width, next_width, 3, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            # skip_init: the layers' own initialisation would draw from the global generator.
+            conv = nn.utils.skip_init(nn.Conv2d, width, next_width, 3, stride=2, padding=1)
+            layers += [conv, nn.LeakyReLU(0.2)]
             width = next_width
         self.features = nn.Sequential(*layers)
-        self.score = nn.Linear(2 * width, 1)
+        self.score = nn.utils.skip_init(nn.Linear, 2 * width, 1)
         initialise(self, generator)
 
     def standardise(self, image: Tensor, mask: Tensor) -> Tensor:
@@ -66,8 +68,8 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(layer.weight, a=0.2, generator=generator)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class RandomFeatures(nn.Module):

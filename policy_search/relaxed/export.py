@@ -37,7 +37,8 @@ def to_compose(policy: RelaxedPolicy, fill: int, *, holes: int = 1, least: float
 def _stage(policy: RelaxedPolicy, table: Table, p: int, s: int, emission: Emission, least: float) -> A.BaseCompose:
     weights = table.weight[p, s]
     # The heaviest one stays whatever `least` says: an empty stage would raise.
-    kept = [k for k in range(len(weights)) if weights[k] >= min(least, weights.max().item())]
+    bound = min(least, weights.max().item())
+    kept = [k for k in range(len(weights)) if weights[k] >= bound and weights[k] > 0]
     children = []
     for k in kept:
         low, high = (_tidy(entry[p, s, k].item()) for entry in (table.low, table.high))

@@ -66,7 +66,17 @@ def group_strengths(policy: RelaxedPolicy) -> dict[str, Tensor]:
     return {group: torch.sqrt(variance + 1e-8) for group, variance in variances.items()}
 
 
-def floor_penalty(strengths: dict[str, Tensor], floor: float) -> Tensor:
-    """Sum over the groups of the squared shortfall below `floor`, relative to it."""
-    shortfalls = [torch.relu(1 - strength / floor).square() for strength in strengths.values()]
-    return torch.stack(shortfalls).sum()
+def stage_variety(policy: RelaxedPolicy) -> Tensor:
+    """Entropy (S,) of each stage's choice over all sub-policies, from 0 (one operation) to 1 (all alike).
+
+    Stages with one operation to choose have 1.
+    """
+    weight = policy.table().weight.mean(0)
+    entropy = -torch.xlogy(weight, weight.clamp_min(1e-12)).sum(-1)
+    count = policy.allowed.sum(-1)
+    return torch.where(count > 1, entropy / count.clamp_min(2).log(), 1.0)
+
+
+def floor_penalty(values: Tensor, floor: float) -> Tensor:
+    """Sum of the squared shortfalls of `values` (N,) below `floor`, relative to it; 0 for a floor of 0."""
+    return torch.relu(1 - values / floor).square().sum() if floor > 0 else values.sum() * 0

@@ -53,8 +53,9 @@ class SearchSettings(BaseModel):
     penalty: float = Field(10.0, gt=0)
     norm: float = Field(30.0, gt=0, description="target of the gradient norm")
 
-    distance: float = Field(1.0, gt=0, description="source mode: critic distance that the spread may cost")
+    distance: float = Field(4.0, gt=0, description="source mode: critic distance that the spread may cost")
     floor: float = Field(0.15, ge=0, description="source mode: least strength of every group")
+    variety: float = Field(0.6, ge=0, lt=1, description="source mode: least entropy of a stage's choice, of its most")
     floor_weight: float = Field(10.0, ge=0)
     multiplier_rate: float = Field(0.05, gt=0, description="source mode: step of the log multiplier")
 
@@ -124,7 +125,7 @@ class Search:
         ]
         self.policy_optimiser = torch.optim.Adam(groups, betas=(0.0, 0.9))
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=s.critic_rate, betas=(0.0, 0.9))
-        self.log_multiplier = 0.0
+        self.log_multiplier, self.distance = 0.0, settings.distance
         self.done = -s.warmup
 
     def step(self) -> StepReport:
@@ -192,13 +193,15 @@ class Search:
         else:
             spread = losses.spread(self.features(applied.image, applied.mask)).mean()
             weight = math.exp(self.log_multiplier) / s.distance
-            loss = (
-                -torch.log(spread) - weight * score.mean() + s.floor_weight * losses.floor_penalty(strengths, s.floor)
-            )
+            shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
+            shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
+            loss = -torch.log(spread) - weight * score.mean() + s.floor_weight * shortfall
         values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
         self._require_finite(values)
         if self.target is None:
-            change = s.multiplier_rate * (distance / s.distance - 1)
+            # A batch's distance is noisy: its running average decides, and never by more than a fifth.
+            self.distance += 0.1 * (distance - self.distance)
+            change = s.multiplier_rate * (self.distance / s.distance - 1)
             self.log_multiplier += max(-0.2, min(0.2, change))
         for group in self.policy_optimiser.param_groups:
             group["lr"] = group["initial"] * min(1.0, 2 * (1 - self.done / s.steps))
@@ -219,8 +222,8 @@ class Search:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `step` reads or changes, except data and settings."""
-        return {
+        """A copy of everything that `step` reads or changes, except data and settings."""
+        state = {
             "policy": self.policy.state_dict(),
             "average": self.average.state_dict(),
             "critic": self.critic.state_dict(),
@@ -229,15 +232,17 @@ class Search:
             "critic_optimiser": self.critic_optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "log_multiplier": self.log_multiplier,
+            "distance": self.distance,
             "done": self.done,
         }
+        return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         for name in ("policy", "average", "critic", "features", "policy_optimiser", "critic_optimiser"):
             getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
-        self.log_multiplier, self.done = state["log_multiplier"], state["done"]
+        self.log_multiplier, self.distance, self.done = state["log_multiplier"], state["distance"], state["done"]
 
 
 def search_policy(

@@ -21,9 +21,9 @@ def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed
     """
     settings = SearchSettings(
         steps=steps,
-        stages=knobs.stages,
         sub_policies=knobs.sub_policies,
         distance=knobs.distance,
         floor=knobs.floor,
+        variety=knobs.variety,
     )
     return export_policy(search_policy(foreground_pairs(train), None, settings=settings, seed=seed))

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 import optuna
+import torch
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
@@ -93,7 +94,7 @@ def run_study(
     """
     tell = progress or (lambda event: None)
     folder = RunFolder(config.out)
-    with folder.owned(), _quiet_optuna():
+    with folder.owned(), _quiet_optuna(), _one_thread():
         data = load_study_data(
             config.data,
             root=config.root,
@@ -261,6 +262,18 @@ def _close_stale(study: optuna.Study) -> None:
     """Trials that are still running belong to a process that is gone: the folder has one owner."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums differ in the last bits with the number of threads, and training amplifies that: one thread makes a study
+    repeat on any number of cores. The networks are too small to gain from more (and lose much on a busy machine)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

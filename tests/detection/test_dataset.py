@@ -107,6 +107,23 @@ def test_a_crop_is_the_window_it_came_from():
                 assert (right - left, bottom - top) == got[0].mask.shape[::-1]
 
 
+def test_crops_lie_anywhere_in_the_image():
+    data = culture(images=1)
+    record = data.records[0]
+    rows, columns = np.mgrid[0 : record.height, 0 : record.width]
+    places = set()
+    for axis in (rows, columns):  # an image whose pixels say where they are
+        data.reader.items[record.id] = (axis.astype(np.uint8), data.instances(record))
+        crops = Crops(TrainingSet(data, None, 0, factor=1), 64, 0, 60)
+        places.add(tuple(int(crops[k][0][0, 0]) for k in range(60)))
+    ys, xs = sorted(places, key=max)
+    assert min(ys) <= 3
+    assert 29 <= max(ys) <= 32
+    assert min(xs) <= 6
+    assert 58 <= max(xs) <= 64
+    assert len(set(zip(ys, xs, strict=True))) > 50
+
+
 def test_crops_are_a_function_of_seed_and_position():
     images = TrainingSet(culture(images=2), None, 0, factor=1)
     one, other = Crops(images, 64, 7, 10), Crops(images, 64, 7, 10)

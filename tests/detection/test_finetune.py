@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -57,7 +58,7 @@ def small_world(monkeypatch):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("base") / "model.pth"
-    save_checkpoint(path, build_model(MICRO, 0), MICRO, {})
+    save_checkpoint(path, build_model(MICRO, 5), MICRO, {})
     return str(path)
 
 
@@ -138,12 +139,70 @@ def test_schedule_and_optimizer():
     assert iterations_of(config.model_copy(update={"iterations": 9}), 7) == 9
 
 
+def test_the_rate_follows_the_schedule(monkeypatch):
+    monkeypatch.setattr(detection.finetune, "learning_rate", lambda i, *_: 1.0 if i == 0 else 0.0)
+    one, three = trained(iterations=1), trained(iterations=3)
+    for (name, a), b in zip(one.named_parameters(), three.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_what_a_result_depends_on_is_in_its_identity(tmp_path, base):
+    config = config_for(tmp_path, base)
+    own = config.identity("w", "f")
+    elsewhere = {"out": tmp_path, "seed": 9, "policy": "flip", "workers": 2, "force": True, "evaluate": "BT474"}
+    assert config.model_copy(update=elsewhere).identity("w", "f") == own
+    assert len({own, config.identity("x", "f"), config.identity("w", "g")}) == 3
+    for change in ({"lr": 1e-5}, {"factor": 2}, {"unfreeze": True}, {"epochs": 3}, {"crop": 128}, {"batch": 1}):
+        assert config.model_copy(update=change).identity("w", "f") != own, change
+
+
+def test_finetune_starts_from_the_base_and_freezes_it_unless_told_not_to(tmp_path, base):
+    start = load_checkpoint(base).state
+    names = [n for n in start if n.startswith("backbone.bottom_up")]
+    finetune(config_for(tmp_path, base, out=tmp_path / "frozen"))
+    frozen = load_checkpoint(tmp_path / "frozen/model.pth").state
+    assert all(torch.equal(start[n], frozen[n]) for n in names)
+    assert any(not torch.equal(start[n], frozen[n]) for n in start)
+    finetune(config_for(tmp_path, base, out=tmp_path / "free", unfreeze=True))
+    free = load_checkpoint(tmp_path / "free/model.pth").state
+    assert any(not torch.equal(start[n], free[n]) for n in names)
+
+
+def test_loading_weights_runs_no_code(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    torch.save({"format": 1, "model": Bomb(), "config": MICRO.model_dump_json(), "made": "{}"}, tmp_path / "bomb.pth")
+    with pytest.raises(InputError, match="not a weights file"):
+        load_checkpoint(tmp_path / "bomb.pth")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_each_detection_is_compared_with_its_own_image(monkeypatch):
+    data = culture(("A172", "BT474"), images=2)
+    truth = {data.image(r).tobytes(): data.instances(r) for r in data.records}
+
+    def know_all(_, image):
+        cells = list(truth[image.tobytes()])
+        return cells, [0.9] * len(cells)
+
+    monkeypatch.setattr(detection.evaluate, "find_cells", know_all)
+    scores = detection.evaluate.evaluate(None, data)
+    assert {t: (s.ap, s.images, s.cells, s.detections) for t, s in scores.items()} == {
+        "A172": (1.0, 2, 24, 24),
+        "BT474": (1.0, 2, 24, 24),
+    }
+
+
 def test_a_divergence_is_named_with_its_iteration_and_losses(tmp_path):
     model = build_model(MICRO)
     torch.nn.init.constant_(model.roi_heads.mask_head.predictor.bias, float("nan"))
     crops = Crops(TrainingSet(culture(), None, 0, factor=1), 64, 0, 8)
     config = PretrainConfig(data="A172", out="unused", crop=64)
-    with pytest.raises(TrainingDivergedError, match=r"iteration 1: .*loss_cls_stage0 .*loss_mask nan"):
+    with pytest.raises(
+        TrainingDivergedError, match=r"loss is not finite at iteration 1: .*loss_cls_stage0 .*loss_mask nan"
+    ):
         fit(model, crops, config, watcher=Watcher(), log_dir=None)
     torch.nn.init.constant_(model.proposal_generator.rpn_head.anchor_deltas.bias, float("inf"))
     with pytest.raises(TrainingDivergedError, match="iteration 1"):
@@ -285,6 +344,7 @@ def test_found_cells_lie_in_the_frame_and_inference_leaves_the_model_as_it_was()
     assert hash_state(model.state_dict()) == before
     assert len(cells) == len(scores) > 5
     assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) > 1
     for cell in cells:
         x0, y0, x1, y1 = cell.box
         assert 0 <= x0 < x1 <= 101

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 pytest.importorskip("faster_coco_eval", reason="the detection extra is not installed: make setup")
 
-from detection.livecell import AREA_RANGES
+from detection.livecell import AREA_RANGES, MAX_DETECTIONS
 from detection.scores import coco_arrays, score
 from policy_search.cells import CellDataset, Instance, InstanceMap
 from policy_search.cells.dataset import Sample, coco_ground_truth
@@ -68,6 +68,12 @@ def reference(truth: dict, detections: list[dict]) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def crowd() -> list[Sample]:
     return samples_of(culture(images=2, height=320, width=400, cells=160))
+
+
+def test_the_limits_are_livecells():
+    assert MAX_DETECTIONS == (100, 500, 2000)
+    limits = {"all": (0, 1e10), "small": (0, 324), "medium": (324, 961), "large": (961, 1e10)}
+    assert limits == AREA_RANGES
 
 
 def test_arrays_equal_pycocotools(crowd):

@@ -1,0 +1,153 @@
+"""The whole path on real LIVECell images: search on A172, fine-tune with the policy found and with two naive ones.
+
+    python experiments/first_light.py --root LIVECELL_FOLDER
+
+Runs the commands, each only once (runs/first_light/steps.json is the journal), and writes
+experiments/results/first_light.md and .json from what they left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from steps import BIN, ROOT, Steps
+
+OUT = "runs/first_light"
+RESULT = ROOT / "experiments" / "results" / "first_light"
+PACKAGES = ("albumentations", "faster-coco-eval", "kornia", "numpy", "optuna", "sal-detectron2", "torch", "torchvision")
+
+
+def commands(root: str, seed: str, steps: Steps) -> None:
+    """Run what is not yet done."""
+    best, base, results = f"{OUT}/policy/best.json", f"{OUT}/base/model.pth", f"{OUT}/results.sqlite"
+    where = ("--data", "A172", "--root", root, "--seed", seed)
+    steps.run("detect", "pretrain", *where, "--preset", "tiny", "--out", f"{OUT}/base")
+    for policy in ("none", "random_choice"):
+        steps.run(
+            "detect", "finetune", "--policy", policy, *where, "--weights", base, "--results", results,
+            "--out", f"{OUT}/finetune/{policy}",
+        )  # fmt: skip
+    steps.run("policy-search", "run", *where, "--trials", "18", "--final-seeds", "3", "--out", f"{OUT}/policy")
+    steps.run(
+        "detect", "finetune", "--policy", best, *where, "--weights", base, "--results", results,
+        "--out", f"{OUT}/finetune/best",
+    )  # fmt: skip
+    learnt = best_learnt()
+    if learnt is not None:  # the winner may be a naive strategy; then the best searched policy is tested as well
+        steps.run(
+            "detect", "finetune", "--policy", learnt, *where, "--weights", base, "--results", results,
+            "--out", f"{OUT}/finetune/searched",
+        )  # fmt: skip
+
+
+def trials() -> list[dict[str, object]]:
+    """The lines of the study's log."""
+    return [json.loads(line) for line in (ROOT / OUT / "policy" / "log.jsonl").read_text().splitlines()]
+
+
+def best_learnt() -> str | None:
+    """File of the best policy that was searched by gradient, unless it won."""
+    searched = [t for t in trials() if t["family"] == "searched" and t["score"] is not None]
+    if not searched:
+        return None
+    top = max(searched, key=lambda t: float(str(t["score"])))
+    winner = json.loads((ROOT / OUT / "policy" / "best.json").read_text())["policy_search"]["name"]
+    return None if top["name"] == winner else f"{OUT}/policy/trials/{int(str(top['trial'])):03d}/policy.json"
+
+
+def capture(*command: str) -> str:
+    """Standard output of a command of this project, 80 columns wide."""
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
+    return done.stdout.rstrip()
+
+
+def write(root: str, seed: str, steps: Steps) -> None:
+    """The result files, from the journal, the store and the policy."""
+    best = json.loads((ROOT / OUT / "policy" / "best.json").read_text())
+    table = capture("detect", "table", "--results", f"{OUT}/results.sqlite")
+    with sqlite3.connect(ROOT / OUT / "results.sqlite") as store:
+        store.row_factory = sqlite3.Row
+        rows = [dict(row) for row in store.execute("select * from results order by policy, cell_type")]
+    # Where the images lie is the reader's own business.
+    shown = [{**s, "command": " ".join(s["command"]).replace(root, "$LIVECELL_ROOT")} for s in steps.done]
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "data": "A172 of a small real LIVECell subset (15 annotated images)",
+        "seed": int(seed),
+        "threads": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commands": shown,
+        "policy": best["policy_search"],
+        "results": rows,
+        "trials": trials(),
+    }
+    text = "\n".join(
+        [
+            "# First light: the whole path on real cells",
+            "",
+            f"{facts['date']}, {facts['threads']} threads, torch {facts['versions']['torch']}, seed {seed}. "
+            "Written by `experiments/first_light.py`; all figures also in `first_light.json`.",
+            "",
+            "Data: 15 annotated real LIVECell images, of which one A172 image (147 cells) trains everything here and",
+            "each type is tested on one image. **Far too little to say which policy is better**: this file shows that",
+            "the path works, and what came out. Splits are not LIVECell's own; do not compare with published scores.",
+            "",
+            "## AP50",
+            "",
+            table,
+            "",
+            "## The policy found",
+            "",
+            best["policy_search"].get("verdict", ""),
+            "",
+            "```",
+            capture("policy-search", "show", f"{OUT}/policy/best.json"),
+            "```",
+            "",
+            "## The study",
+            "",
+            *(ROOT / OUT / "policy" / "report.md").read_text().splitlines()[1:],
+            "",
+            "## Commands and wall time",
+            "",
+            "| command | seconds |",
+            "|---|---:|",
+            *(f"| `{s['command']}` | {s['seconds']:.0f} |" for s in shown),
+            "",
+        ]
+    )
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.with_suffix(".md").write_text(text)
+    RESULT.with_suffix(".json").write_text(json.dumps(facts, indent=1, default=str) + "\n")
+    print(f"wrote {RESULT}.md and .json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", default=os.environ.get("LIVECELL_ROOT"), help="LIVECell's folder")
+    parser.add_argument("--seed", default="0")
+    options = parser.parse_args()
+    if not options.root:
+        parser.error("give --root or set LIVECELL_ROOT")
+    steps = Steps(ROOT / OUT / "steps.json")
+    commands(options.root, options.seed, steps)
+    write(options.root, options.seed, steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Emitted policies: what was searched is what Albumentations does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import albumentations as A
+import numpy as np
+import pytest
+import torch
+
+from policy_search.augment import Provenance, load_policy
+from policy_search.relaxed.catalogue import CATALOGUE, operations
+from policy_search.relaxed.crops import CropSampler
+from policy_search.relaxed.export import export_policy, to_compose
+from policy_search.relaxed.operations import PLAN, free_plan
+from policy_search.relaxed.policy import RelaxedPolicy
+from policy_search.relaxed.search import SearchResult, SearchSettings
+from tests.relaxed.textures import culture
+
+
+def make(plan: object = PLAN, spread: float = 1.0, sub_policies: int = 3, names: tuple[str, ...] = ()) -> RelaxedPolicy:
+    generator = torch.Generator().manual_seed(5)
+    return RelaxedPolicy(operations(*names), sub_policies=sub_policies, plan=plan, generator=generator, spread=spread)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("plan", [PLAN, free_plan(3)], ids=["plan", "free"])
+def test_emitted_images_have_the_statistics_of_the_searched_ones(plan: object) -> None:
+    count, policy, generator = 700, make(plan), torch.Generator().manual_seed(0)
+    image, mask = CropSampler([culture(s) for s in range(4)]).sample(count, 64, generator)
+    with torch.no_grad():
+        searched = policy(image, mask, generator, fill=130 / 255)
+    compose = to_compose(policy, 130)
+    compose.set_random_seed(1)
+    levels, binary = (image[:, 0] * 255).round().byte().numpy(), mask[:, 0].byte().numpy()
+    emitted = [compose(image=i, mask=m) for i, m in zip(levels, binary, strict=True)]
+    ours = searched.image[:, 0].numpy() * 255
+    theirs = np.stack([e["image"] for e in emitted]).astype(float)
+    our_mask = searched.mask[:, 0].numpy()
+    their_mask = np.stack([e["mask"] for e in emitted]).astype(float)
+    measures = {
+        "mean": (ours.mean((1, 2)), theirs.mean((1, 2))),
+        "deviation": (ours.std((1, 2)), theirs.std((1, 2))),
+        "grain": (np.abs(np.diff(ours)).mean((1, 2)), np.abs(np.diff(theirs)).mean((1, 2))),
+        "black or white": (((ours <= 0) | (ours >= 255)).mean((1, 2)), ((theirs <= 0) | (theirs >= 255)).mean((1, 2))),
+        "area": (our_mask.mean((1, 2)), their_mask.mean((1, 2))),
+    }
+    for name, (a, b) in measures.items():
+        error = np.sqrt((a.var() + b.var()) / count) + 1e-9
+        # Means agree within sampling error, and the spread over draws does too: neither has ghosts.
+        assert abs(a.mean() - b.mean()) < 3.5 * error, (name, a.mean(), b.mean())
+    for name in ("mean", "deviation", "area"):
+        a, b = measures[name]
+        ranks = np.quantile(a, [0.1, 0.25, 0.5, 0.75, 0.9]), np.quantile(b, [0.1, 0.25, 0.5, 0.75, 0.9])
+        assert np.abs(ranks[0] - ranks[1]).max() < 0.25 * a.std() + 1e-6, (name, ranks)
+
+
+def test_weights_wrap_gates() -> None:
+    policy = make(sub_policies=1)
+    table = policy.table()
+    compose = to_compose(policy, 130, least=0.0)
+    for stage, one_of in enumerate(compose.transforms[0].transforms):
+        allowed = torch.nonzero(policy.allowed[stage])[:, 0].tolist()
+        assert len(one_of.transforms) == len(allowed)
+        for k, branch in zip(allowed, one_of.transforms, strict=True):
+            assert branch.p == pytest.approx(table.weight[0, stage, k].item(), rel=1e-4)
+            assert branch.transforms[0].p == pytest.approx(table.gate[0, stage, k].item(), rel=1e-4)
+
+
+def test_negligible_branches_are_dropped_but_never_all() -> None:
+    policy = make(names=("brightness", "gamma", "contrast"), spread=0.0, sub_policies=1)
+    with torch.no_grad():
+        policy.base["choice"][0] = torch.tensor([10.0, 0.0, 10.0])
+    (one_of,) = to_compose(policy, 130).transforms[0].transforms
+    assert [type(branch.transforms[0]).__name__ for branch in one_of.transforms] == [
+        "RandomBrightnessContrast",
+        "ColorJitter",
+    ]
+    assert sum(one_of.transforms_ps) == pytest.approx(1.0)
+    (one_of,) = to_compose(policy, 130, least=0.9).transforms[0].transforms
+    assert len(one_of.transforms) >= 1
+
+
+def test_ranges_are_emitted_as_learnt() -> None:
+    policy = make(names=("scale",), spread=0.0, sub_policies=1)
+    affine = to_compose(policy, 77).transforms[0].transforms[0].transforms[0].transforms[0]
+    assert affine.scale["x"] == pytest.approx((0.87, 1.15), rel=1e-4)
+    assert affine.keep_ratio
+    assert (affine.fill, affine.fill_mask) == (77, 0)
+
+
+def test_the_document_loads_and_carries_its_provenance(tmp_path: Path) -> None:
+    statistics = CropSampler([culture(0)]).statistics()
+    result = SearchResult(make(), [], statistics, SearchSettings(), seed=4)
+    document = export_policy(result, Provenance(name="first", data="A172"))
+    path = tmp_path / "policy.json"
+    document.save(path)
+    again = load_policy(path)
+    assert again.content_hash == document.content_hash
+    assert (again.provenance.family, again.provenance.seed, again.provenance.data) == ("searched", 4, "A172")
+    # Albumentations alone reads it too, and writes it back unchanged.
+    plain = A.load(str(path))
+    assert json.loads(json.dumps(A.to_dict(plain)["transform"])) == document.transform
+    image, mask = culture(0, size=96)
+    out = plain(image=image, mask=mask.astype(np.uint8))
+    assert out["image"].shape == image.shape
+    assert out["image"].dtype == np.uint8
+
+
+def test_more_holes_for_larger_images() -> None:
+    (cutout,) = operations("cutout")
+    assert cutout in CATALOGUE
+    policy = make(names=("cutout",), sub_policies=1)
+    dropout = to_compose(policy, 130, holes=9).transforms[0].transforms[0].transforms[0].transforms[0]
+    assert dropout.num_holes_range == (9, 9)

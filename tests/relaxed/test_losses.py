@@ -1,0 +1,131 @@
+"""Losses against values worked out by other means."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from policy_search.relaxed import losses
+from policy_search.relaxed.catalogue import CATALOGUE, operations
+from policy_search.relaxed.critic import Critic, RandomFeatures, pool
+from policy_search.relaxed.operations import free_plan
+from policy_search.relaxed.policy import RelaxedPolicy
+
+
+class Linear(torch.nn.Module):
+    """A critic whose gradient is `slope` / pixels at every entry."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, pair: torch.Tensor) -> torch.Tensor:
+        return self.slope * pair.mean((2, 3)).sum(1)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_the_penalty_is_per_sample_and_free_of_the_crop_size(size: int) -> None:
+    real, augmented = torch.rand(4, 2, size, size), torch.rand(4, 2, size, size)
+    generator = torch.Generator().manual_seed(0)
+    # Per sample: sqrt(2 * N * (s / N)^2) * sqrt(N) = s * sqrt(2), whatever N pixels.
+    found = losses.gradient_penalty(Linear(6.0), real, augmented, generator, norm=10.0)  # type: ignore[arg-type]
+    assert found.item() == pytest.approx((6 * math.sqrt(2) / 10 - 1) ** 2, rel=1e-5)
+
+
+def test_the_penalty_trains_the_critic() -> None:
+    critic = Critic(1, 0.5, 0.1, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    real, augmented = torch.randn(2, 2, 32, 32, generator=generator), torch.randn(2, 2, 32, 32, generator=generator)
+    losses.gradient_penalty(critic, real, augmented, generator, norm=10.0).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in critic.named_parameters() if "weight" in n)
+
+
+def test_spread_pairs_the_two_draws_of_one_image() -> None:
+    features = torch.tensor([[0.0, 0.0], [1.0, 1.0], [3.0, 3.0], [1.0, 1.0]])
+    assert losses.spread(features).tolist() == pytest.approx([3.0, 0.0], abs=2e-3)
+
+
+def test_strengths_are_the_deviations_of_simulated_draws() -> None:
+    policy = RelaxedPolicy(
+        CATALOGUE, sub_policies=2, plan=free_plan(2), generator=torch.Generator().manual_seed(0), spread=1.0
+    )
+    table, generator = policy.table(), torch.Generator().manual_seed(1)
+    count, variances = 40000, {}
+    for k, operation in enumerate(CATALOGUE):
+        for p in range(2):
+            for s in range(2):
+                acts = torch.rand(count, generator=generator) < table.weight[p, s, k] * table.gate[p, s, k]
+                if operation.magnitude is None:
+                    moved = acts.float()
+                else:
+                    span = operation.magnitude
+                    low, high = span.forward(table.low[p, s, k].item()), span.forward(table.high[p, s, k].item())
+                    identity, half = span.forward(span.identity), (span.forward(span.high) - span.forward(span.low)) / 2
+                    moved = acts * (low + (high - low) * torch.rand(count, generator=generator) - identity) / half
+                variances[operation.group] = variances.get(operation.group, 0.0) + moved.var().item() / 2
+    found = losses.group_strengths(policy)
+    for group, variance in variances.items():
+        assert found[group].item() == pytest.approx(math.sqrt(variance), rel=0.03), group
+
+
+def test_a_constant_degradation_has_no_strength() -> None:
+    policy = RelaxedPolicy(
+        operations("gaussian_blur"), sub_policies=1, generator=torch.Generator().manual_seed(0), spread=0.0
+    )
+    with torch.no_grad():
+        policy.base["gate"][:], policy.base["width"][:] = 20.0, -20.0
+    assert losses.group_strengths(policy)["texture"].item() < 1e-3
+
+
+def test_variety_runs_from_one_choice_to_all() -> None:
+    policy = RelaxedPolicy(
+        operations("brightness", "gamma", "scale"),
+        sub_policies=1,
+        generator=torch.Generator().manual_seed(0),
+        spread=0.0,
+    )
+    assert losses.stage_variety(policy).tolist() == pytest.approx([1.0, 1.0])
+    with torch.no_grad():
+        policy.base["choice"][1, 0] = math.log(9.0)  # weights .9 and .1
+    expected = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1)) / math.log(2)
+    assert losses.stage_variety(policy).tolist() == pytest.approx([1.0, expected], rel=1e-5)
+
+
+def test_floors_only_push_up() -> None:
+    values = torch.tensor([0.05, 0.1, 0.3], requires_grad=True)
+    penalty = losses.floor_penalty(values, 0.1)
+    assert penalty.item() == pytest.approx(0.25)
+    (gradient,) = torch.autograd.grad(penalty, values)
+    assert gradient[0] < 0
+    assert gradient[1:].abs().sum() == 0
+    assert losses.floor_penalty(values, 0.0).item() == 0
+
+
+def test_the_critic_divides_by_the_data_sets_own_deviation() -> None:
+    critic = Critic(1, 0.5, 0.05, generator=torch.Generator().manual_seed(0))
+    pair = critic.standardise(torch.full((1, 1, 32, 32), 0.6), torch.ones(1, 1, 32, 32))
+    assert pair[0, :, 0, 0].tolist() == pytest.approx([2.0, 1.0])
+
+
+def test_a_critic_treats_the_samples_of_a_batch_apart() -> None:
+    critic = Critic(1, 0.5, 0.05, generator=torch.Generator().manual_seed(0))
+    pairs = torch.randn(4, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    apart = torch.cat([critic(pair[None]) for pair in pairs])
+    assert torch.allclose(critic(pairs), apart, atol=1e-5)
+
+
+def test_pooled_deviation_sees_texture() -> None:
+    flat, grainy = torch.zeros(1, 1, 8, 8), torch.tensor([1.0, -1.0]).repeat(32).reshape(1, 1, 8, 8)
+    assert pool(flat)[0].tolist() == pytest.approx([0.0, 0.01])
+    assert pool(grainy)[0].tolist() == pytest.approx([0.0, 1.0], abs=1e-3)
+
+
+def test_random_features_are_frozen_and_scaled_to_the_data() -> None:
+    features = RandomFeatures(1, 0.5, 0.1, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    mask = (image > 0.5).float()
+    features.calibrate(image, mask)
+    assert not any(p.requires_grad for p in features.parameters())
+    assert features(image, mask).std(0).median().item() == pytest.approx(1.0, abs=0.2)
