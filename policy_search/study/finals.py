@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import optuna
 
 from policy_search.augment import PolicyDocument, baseline
+from policy_search.cells.errors import InputError
 from policy_search.study import report
 from policy_search.study.folder import RunFolder
 from policy_search.study.objectives import Objective
 from policy_search.study.report import TrialRow
 from policy_search.study.verdict import Finalist, Verdict, judge, ranked
+
+
+@dataclass(frozen=True)
+class SecondRound:
+    """The judgement, the finalists from best to worst, and why others failed (name → reason)."""
+
+    verdict: Verdict
+    finalists: tuple[Finalist, ...]
+    failures: Mapping[str, str]
 
 
 def second_round(
@@ -22,8 +34,8 @@ def second_round(
     seeds: Sequence[int],
     places: int,
     tell: Callable[[int, int, str], None],
-) -> tuple[Verdict, list[Finalist]]:
-    """Score finalists on every seed and judge them.
+) -> SecondRound:
+    """Score finalists on every seed and judge them. One that fails on a seed is out.
 
     Scores are kept in the study under (policy, seed): a run that is continued does not score twice.
 
@@ -34,28 +46,49 @@ def second_round(
         seeds: none of them used in the first round.
         places: how many learnt policies, and how many baselines (`none` always among them).
         tell: called after each score with (done, total, a line).
+
+    Raises:
+        InputError: no baseline could be scored; says why.
     """
     chosen = choose(report.leaderboard(study), places)
-    scores: dict[str, list[float]] = {}
-    documents = {row.content_hash: _document(row, folder) for row in chosen}
+    documents = [_document(row, folder) for row in chosen]
+    scores: list[list[float]] = [[] for _ in chosen]
+    failures: dict[str, str] = {}
     total, done = len(chosen) * len(seeds), 0
     for seed in seeds:
-        for row in chosen:
-            document = documents[row.content_hash]
-            key = f"final {document.content_hash} {seed}"
-            value = study.user_attrs.get(key)
-            if value is None:
-                value = objective.score(document, seed=seed).value
-                study.set_user_attr(key, value)
-            scores.setdefault(document.content_hash, []).append(value)
+        for row, document, values in zip(chosen, documents, scores, strict=True):
             done += 1
-            tell(done, total, f"{row.name}: {value:.3f}")
+            if row.name in failures:
+                continue
+            try:
+                values.append(_score(study, objective, document, seed))
+                tell(done, total, f"{row.name}: {values[-1]:.3f}")
+            except Exception as error:
+                failures[row.name] = f"{type(error).__name__}: {error}"
+                tell(done, total, f"{row.name}: fail – {failures[row.name]}")
     finalists = [
-        Finalist(row.name, row.family, document.content_hash, row.baseline, tuple(scores[document.content_hash]))
-        for row in chosen
-        for document in (documents[row.content_hash],)
+        Finalist(row.name, row.family, document.content_hash, row.baseline, tuple(values))
+        for row, document, values in zip(chosen, documents, scores, strict=True)
+        if row.name not in failures
     ]
-    return judge(finalists, objective.direction), ranked(finalists, objective.direction)
+    if not any(f.baseline for f in finalists):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise InputError(
+            f"no naive strategy could be scored in the second round, so nothing can be compared ({reasons})"
+        )
+    ordered = ranked(finalists, objective.direction)
+    return SecondRound(judge(finalists, objective.direction), tuple(ordered), failures)
+
+
+def _score(study: optuna.Study, objective: Objective, document: PolicyDocument, seed: int) -> float:
+    key = f"final {document.content_hash} {seed}"
+    value = study.user_attrs.get(key)
+    if value is None:
+        value = objective.score(document, seed=seed).value
+        if not math.isfinite(value):
+            raise ValueError(f"the policy's score is {value}")
+        study.set_user_attr(key, value)
+    return float(value)
 
 
 def choose(rows: Sequence[TrialRow], places: int) -> list[TrialRow]:

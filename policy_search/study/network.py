@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from policy_search.cells import InstanceMap
 
 STRIDE = 8  # inputs are padded to a multiple of it
-SEED_LEVELS = (0.6, 0.45, 0.3)  # how deep inside a cell (0 border, 1 centre) a seed may begin
+SEED_LEVELS = (0.6, 0.4, 0.2)  # how deep inside a cell (0 border, 1 centre) a seed may begin
 
 
 def targets(instances: InstanceMap) -> NDArray[np.float32]:

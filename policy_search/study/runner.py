@@ -112,7 +112,7 @@ def run_study(
             row = trials.run(study, slot)
             folder.write_log([report.log_line(r) for r in report.finished(study)])
             tell(Progress("trial", slot + 1, config.trials, _line(row)))
-        verdict, finalists = second_round(
+        final = second_round(
             study,
             folder,
             objective,
@@ -121,17 +121,17 @@ def run_study(
             tell=lambda done, total, message: tell(Progress("final", done, total, message)),
         )
         rows = report.leaderboard(study)
-        best = best_document(config, data, objective.name, study.study_name, rows, verdict, folder)
+        best = best_document(config, data, objective.name, study.study_name, rows, final.verdict, folder)
         best.save(folder.best)
         notes = [
             f"data {data.name}{' (synthetic)' if data.synthetic else ''}, fingerprint {data.fingerprint}",
             f"scored on {data.validation}",
             f"seed {config.seed}; {len(rows)} trials",
+            *[f"left out of the second round: {name} ({reason})" for name, reason in final.failures.items()],
         ]
-        folder.write_report(
-            report.markdown(f"Policies for {data.name}", notes, objective.name, rows, finalists, verdict)
-        )
-        return StudyOutcome(folder.path, folder.best, best, verdict, tuple(finalists), tuple(rows))
+        title = f"Policies for {data.name}"
+        folder.write_report(report.markdown(title, notes, objective.name, rows, final.finalists, final.verdict))
+        return StudyOutcome(folder.path, folder.best, best, final.verdict, final.finalists, tuple(rows))
 
 
 def probe_settings(config: RunConfig) -> ProbeSettings:

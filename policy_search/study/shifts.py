@@ -46,7 +46,7 @@ def resized(image: Image, instances: InstanceMap, fy: float, fx: float) -> tuple
 
 
 def _to_grey(values: NDArray[np.floating[Any]]) -> Image:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def contrast(image: Image, factor: float) -> Image:

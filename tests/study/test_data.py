@@ -76,7 +76,7 @@ def test_without_a_validation_split_whole_wells_are_held_out(tmp_path: Path) -> 
     assert len(data.domains[0].samples) == 2
     assert all("_A3_" in s.id for s in data.domains[0].samples)
     assert not any("_A3_" in s.id for s in data.train)
-    assert "well A3" in data.validation
+    assert "A172/A3 of the source" in data.validation
 
 
 def test_one_well_is_cut_in_two(tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def test_decoding_the_targets_gives_the_instances(blobs: tuple[ProbeSample, ...]
 def test_decoding_separates_at_the_level_that_separates() -> None:
     ys, xs = np.mgrid[:40, :96]
     deep = np.maximum(0.9 - np.hypot(ys - 20, xs - 20) / 30, 0.9 - np.hypot(ys - 20, xs - 42) / 30)
-    shallow = 0.4 - np.hypot(ys - 20, xs - 78) / 100  # never as deep as the others
+    shallow = 0.4 - np.hypot(ys - 20, xs - 78) / 50  # never as deep as the others
     probabilities = np.stack([np.ones((40, 96)), np.maximum(deep, shallow)]).astype(np.float32)
     labels = decode(probabilities)
-    # The two deep peaks meet at 0.53, so 0.6 parts them and 0.45 would join them; the third has no level above 0.45.
+    # The two deep peaks meet at 0.53, so 0.6 parts them and 0.4 would join them; the third is never above 0.4.
     assert len({labels[20, 20], labels[20, 42], labels[20, 78]} - {0}) == 3
     assert labels.max() == 3
 

@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
-from policy_search.augment import BASELINES, SINGLE_STRATEGIES, Augmenter, baseline, choice
+from policy_search.augment import BASELINES, SINGLE_STRATEGIES, Augmenter, baseline, choice, stacked
 from policy_search.study.space import (
     BASELINE_ATTR,
     Knobs,
@@ -76,15 +76,19 @@ def test_queued_baselines_are_exactly_the_baselines(index: int) -> None:
 
 def test_queued_parameters_mean_the_same_policy_as_the_baseline() -> None:
     """The sampler learns from the parameters, so they have to describe what was scored."""
+    even = dict.fromkeys(SINGLE_STRATEGIES, 1 / 6)
     for queued in queue():
-        if queued.baseline in ("random_choice", "stacked_p0.5", "stacked_p0.8", *SINGLE_STRATEGIES):
-            from_params, _ = drawn(queued.params)
-            assert from_params.document is not None
-            if queued.baseline in SINGLE_STRATEGIES:
-                wanted = choice({queued.baseline: 1.0})
-            else:
-                wanted = baseline(queued.baseline)
-            assert from_params.document.content_hash == wanted.content_hash
+        name = queued.baseline
+        if name is None or name == "trivial_augment":
+            continue
+        proposal, trial = drawn(queued.params)
+        assert proposal.document is not None
+        if name in SINGLE_STRATEGIES:
+            assert proposal.document.content_hash == choice({name: 1.0}).content_hash
+        elif name == "random_choice":
+            assert trial.user_attrs["weights"] == pytest.approx(even)
+        else:
+            assert proposal.document.content_hash == stacked(0.0 if name == "none" else float(name[-3:])).content_hash
 
 
 def test_only_the_drawn_family_has_parameters_and_all_families_are_drawn() -> None:

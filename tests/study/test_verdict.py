@@ -43,9 +43,9 @@ def test_a_clear_winner() -> None:
 
 def test_pairs_are_what_counts() -> None:
     """Scores overlap widely between the seeds, the difference at one seed is steady; and the other way round."""
-    steady = judge([finalist("a", 0.1, 0.5, 0.9), finalist("none", 0.08, 0.49, 0.87, baseline=True)])
+    steady = judge([finalist("a", 0.1, 0.5, 0.9), finalist("none", 0.08, 0.479, 0.881, baseline=True)])
     assert steady.beats
-    shuffled = judge([finalist("a", 0.1, 0.5, 0.9), finalist("none", 0.87, 0.08, 0.49, baseline=True)])
+    shuffled = judge([finalist("a", 0.1, 0.5, 0.9), finalist("none", 0.881, 0.08, 0.479, baseline=True)])
     assert not shuffled.beats
     assert shuffled.margin == pytest.approx(steady.margin)
 
