@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ class Steps:
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal
+        self._lock = threading.Lock()
         self.done: list[dict[str, Any]] = json.loads(journal.read_text()) if journal.is_file() else []
 
     def run(self, *command: str, always: bool = False) -> None:
@@ -29,13 +31,14 @@ class Steps:
         started = time.perf_counter()
         code = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT).returncode
         if code:
-            sys.exit(f"`{' '.join(command)}` failed with exit code {code}")
+            raise SystemExit(f"`{' '.join(command)}` failed with exit code {code}")
         seconds = time.perf_counter() - started
         print(f"({seconds:.0f} s)", flush=True)
-        self.done = [step for step in self.done if step["command"] != list(command)]
-        self.done.append({"command": list(command), "seconds": round(seconds, 1), "commit": commit()})
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        self.journal.write_text(json.dumps(self.done, indent=1))
+        with self._lock:
+            self.done = [step for step in self.done if step["command"] != list(command)]
+            self.done.append({"command": list(command), "seconds": round(seconds, 1), "commit": commit()})
+            self.journal.parent.mkdir(parents=True, exist_ok=True)
+            self.journal.write_text(json.dumps(self.done, indent=1))
 
     def seconds(self) -> float:
         """Wall seconds of all commands in the journal, earlier starts of the script included."""

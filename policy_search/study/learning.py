@@ -26,4 +26,7 @@ def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed
         floor=knobs.floor,
         variety=knobs.variety,
     )
-    return export_policy(search_policy(foreground_pairs(train), None, settings=settings, seed=seed))
+    result = search_policy(foreground_pairs(train), None, settings=settings, seed=seed)
+    # Cutout was searched on crops; an image gets as many holes per area.
+    area = sum(sample.image.shape[0] * sample.image.shape[1] for sample in train) / len(train)
+    return export_policy(result, holes=max(1, round(area / settings.crop**2)))
