@@ -113,7 +113,8 @@ def write(root: str, seed: str, steps: Steps) -> None:
         [
             "# First light: the whole path on real cells",
             "",
-            f"{facts['date']}, one thread a command, two commands at a time on {facts['cores']} cores, torch {facts['versions']['torch']}, seed {seed}. "
+            f"{facts['date']}, one thread a command, two commands at a time on {facts['cores']} cores, "
+            f"torch {facts['versions']['torch']}, seed {seed}.",
             "Written by `experiments/first_light.py`; all figures also in `first_light.json`.",
             "",
             "Data: 15 annotated real LIVECell images, of which one A172 image (147 cells) trains everything here and",
