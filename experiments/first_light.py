@@ -9,23 +9,16 @@ experiments/results/first_light.md and .json from what they left behind.
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import os
-import platform
-import sqlite3
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from steps import BIN, ROOT, Steps
+from steps import ROOT, Steps, capture, environment, stored_results, write_result
 
 OUT = "runs/first_light"
-RESULT = ROOT / "experiments" / "results" / "first_light"
-PACKAGES = ("albumentations", "faster-coco-eval", "kornia", "numpy", "optuna", "sal-detectron2", "torch", "torchvision")
 
 
 def commands(root: str, seed: str, steps: Steps) -> None:
@@ -77,33 +70,17 @@ def best_learnt() -> str | None:
     return None if top["name"] == winner else f"{OUT}/policy/trials/{int(str(top['trial'])):03d}/policy.json"
 
 
-def capture(*command: str) -> str:
-    """Standard output of a command of this project, 80 columns wide."""
-    done = subprocess.run(
-        [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=True,
-        env={**os.environ, "COLUMNS": "80"},
-    )  # fmt: skip
-    return done.stdout.rstrip()
-
-
 def write(root: str, seed: str, steps: Steps) -> None:
     """The result files, from the journal, the store and the policy."""
     best = json.loads((ROOT / OUT / "policy" / "best.json").read_text())
     table = capture("detect", "table", "--results", f"{OUT}/results.sqlite")
-    with sqlite3.connect(ROOT / OUT / "results.sqlite") as store:
-        store.row_factory = sqlite3.Row
-        rows = [dict(row) for row in store.execute("select * from results order by policy, cell_type")]
+    rows = stored_results(ROOT / OUT / "results.sqlite")
     # Where the images lie is the reader's own business.
     shown = [{**s, "command": " ".join(s["command"]).replace(root, "$LIVECELL_ROOT")} for s in steps.done]
     facts = {
-        "date": datetime.date.today().isoformat(),
+        **environment(threads=1),
         "data": "A172 of a small real LIVECell subset (15 annotated images)",
         "seed": int(seed),
-        "threads": 1,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "commands": shown,
         "policy": best["policy_search"],
         "results": rows,
@@ -145,10 +122,7 @@ def write(root: str, seed: str, steps: Steps) -> None:
             "",
         ]
     )
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.with_suffix(".md").write_text(text)
-    RESULT.with_suffix(".json").write_text(json.dumps(facts, indent=1, default=str) + "\n")
-    print(f"wrote {RESULT}.md and .json")
+    write_result("first_light", text, facts)
 
 
 def main() -> None:

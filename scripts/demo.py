@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from steps import ROOT, Steps
+from steps import ROOT, Steps, capture, environment, stored_results, write_result
 
 SOURCE = "demo/A172"
 TESTS = "demo/A172,BV2,SHSY5Y"
@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default="runs/demo", help="folder of the results")
     parser.add_argument("--seed", default="0")
+    parser.add_argument("--record", action="store_true", help="write experiments/results/demo.md and .json")
     options = parser.parse_args()
     out, seed = options.out, ["--seed", options.seed]
     best, base, results = f"{out}/policy/best.json", f"{out}/base/model.pth", f"{out}/results.sqlite"
@@ -41,6 +42,35 @@ def main() -> None:
     steps.run("detect", "table", "--results", results, always=True)
     print(f"\nAll figures are on SYNTHETIC cells. Preview: {out}/preview.png; report: {out}/policy/report.md")
     print(f"whole demo: {steps.seconds():.0f} s")
+    if options.record:
+        record(out, results, best, steps)
+
+
+def record(out: str, results: str, best: str, steps: Steps) -> None:
+    """Keep what came out as a result file."""
+    facts = environment()
+    finds = "\n".join(f"| `{' '.join(s['command'])}` | {s['seconds']:.0f} |" for s in steps.done)
+    text = f"""# `make demo`: the whole path on synthetic cells
+
+{facts["date"]}, {facts["cores"]} cores, torch {facts["versions"]["torch"]}. Written by `python scripts/demo.py --record`.
+
+**Synthetic cells** and budgets made for ten minutes: this shows that the path works, not which policy is better.
+
+{capture("detect", "table", "--results", results)}
+
+```
+{capture("policy-search", "show", best)}
+```
+
+{(ROOT / out / "policy" / "report.md").read_text().split(chr(10), 1)[1].strip()}
+
+| command | seconds |
+|---|---:|
+{finds}
+| all | {steps.seconds():.0f} |
+"""
+    write_result("demo", text, {**facts, "synthetic": True, "commands": steps.done,
+                                "results": stored_results(ROOT / results)})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.metadata
 import json
+import os
+import platform
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,6 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+PACKAGES = ("albumentations", "faster-coco-eval", "kornia", "numpy", "optuna", "sal-detectron2", "torch", "torchvision")
 
 
 class Steps:
@@ -43,6 +49,43 @@ class Steps:
     def seconds(self) -> float:
         """Wall seconds of all commands in the journal, earlier starts of the script included."""
         return sum(step["seconds"] for step in self.done)
+
+
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """Where figures come from: date, machine, threads a command, versions of what they depend on."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cores": os.cpu_count(),
+        "threads": threads or os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def capture(*command: str) -> str:
+    """Standard output of a command of this project, 80 columns wide."""
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
+    return done.stdout.rstrip()
+
+
+def stored_results(database: Path) -> list[dict[str, Any]]:
+    """Every row of a database of results."""
+    with sqlite3.connect(database) as store:
+        store.row_factory = sqlite3.Row
+        return [dict(row) for row in store.execute("select * from results order by policy, cell_type")]
+
+
+def write_result(name: str, text: str, facts: dict[str, Any]) -> None:
+    """experiments/results/NAME.md and NAME.json."""
+    base = ROOT / "experiments" / "results" / name
+    base.parent.mkdir(parents=True, exist_ok=True)
+    base.with_suffix(".md").write_text(text)
+    base.with_suffix(".json").write_text(json.dumps(facts, indent=1, default=str) + "\n")
+    print(f"wrote {base.relative_to(ROOT)}.md and .json")
 
 
 def commit() -> str:
