@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
 
-from policy_search.augment import baseline
+from policy_search.augment import PolicyDocument, baseline
 from policy_search.cells import InstanceMap
 from policy_search.study.data import StudyData
 from policy_search.study.objectives import ProbeObjective, donor_for
@@ -138,12 +139,19 @@ def test_objective_is_repeatable_and_tells_policies_apart(
     hard = tuple(Domain(name, tuple(_faint(s, factor) for s in domains[0].samples)) for name, factor in FAINT.items())
     data = StudyData("blobs", True, "0", train, hard, "blobs")
     first, second = (ProbeObjective(data, SMALL) for _ in range(2))
-    document = trivial_augment()  # AutoContrast is among its operations, which writes into the image it is given
-    before = [sample.image.copy() for sample in train]
+    document = trivial_augment()
     found = first.score(document, seed=0)
     assert found.domains == second.score(document, seed=0).domains
     assert first.score(baseline("crop"), seed=0).domains != found.domains
     assert first.score(document, seed=0).domains == found.domains
+
+
+def test_scoring_leaves_the_training_images_alone(train: tuple[ProbeSample, ...], base: Base) -> None:
+    """AutoContrast of Albumentations 2.0.8 writes into the image it is given."""
+    objective = ProbeObjective(StudyData("blobs", True, "0", train, (Domain("v", train[:1]),), "blobs"), SMALL)
+    objective._bases[0] = base
+    before = [sample.image.copy() for sample in train]
+    objective.score(PolicyDocument.from_compose(A.Compose([A.AutoContrast(p=1.0)])), seed=0)
     assert all(np.array_equal(a, s.image) for a, s in zip(before, train, strict=True))
 
 

@@ -50,7 +50,7 @@ class Rule:
 
 def fake_learning(data: StudyData, knobs: Knobs, steps: int, seed: int) -> PolicyDocument:
     """Stands in for the inner search: a policy that depends on all that it is given."""
-    return choice({"flip": knobs.stages, "crop": knobs.distance, "color_jitter": 1 + seed % 5})
+    return choice({"flip": knobs.sub_policies, "crop": knobs.distance, "color_jitter": 1 + seed % 5})
 
 
 @pytest.fixture
