@@ -52,7 +52,8 @@ def record(out: str, results: str, best: str, steps: Steps) -> None:
     finds = "\n".join(f"| `{' '.join(s['command'])}` | {s['seconds']:.0f} |" for s in steps.done)
     text = f"""# `make demo`: the whole path on synthetic cells
 
-{facts["date"]}, {facts["cores"]} cores, torch {facts["versions"]["torch"]}. Written by `python scripts/demo.py --record`.
+{facts["date"]}, {facts["cores"]} cores, torch {facts["versions"]["torch"]}.
+Written by `python scripts/demo.py --record`.
 
 **Synthetic cells** and budgets made for ten minutes: this shows that the path works, not which policy is better.
 

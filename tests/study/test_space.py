@@ -103,7 +103,7 @@ def test_only_the_drawn_family_has_parameters_and_all_families_are_drawn() -> No
             assert sum(trial.user_attrs["weights"].values()) == pytest.approx(1)
         if proposal.knobs is not None:
             assert 1 <= proposal.knobs.sub_policies <= 16
-            assert 0.4 <= proposal.knobs.distance <= 20
+            assert 0.2 <= proposal.knobs.distance <= 10
             assert 0 <= proposal.knobs.variety <= 0.9
         study.tell(trial, 0.0)
     assert families == {"searched", "stacked", "choice"}
