@@ -88,6 +88,10 @@ def test_data_stats_counts_cells(run, livecell_root):
         (["preview", "--policy", "flip", "--data", "demo/A127", "--out", "x.png"], "Did you mean A172"),
         (["preview", "--policy", "flip", "--data", "demo/A172", "--split", "tset", "--out", "x.png"], "unknown split"),
         (["preview", "--policy", "flip", "--data", "demo/A172", "--out", "/proc/no/x.png"], "cannot write"),
+        (["run", "--data", "demo/A172", "--trials", "0"], "--trials"),
+        (["run", "--data", "demo/A712", "--out", "r"], "Did you mean A172"),
+        (["run", "--data", "demo/A172", "--storage", "mongodb://x", "--out", "r"], "mongodb"),
+        (["run", "--data", "demo/A172", "--out", "/proc/no"], "cannot write into /proc/no"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(run, livecell_root, monkeypatch, tmp_path, arguments, message):

@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,7 +33,7 @@ from policy_search.study.objectives import Objective, ProbeObjective
 from policy_search.study.probe import ProbeError, ProbeSettings
 from policy_search.study.provenance import best_document
 from policy_search.study.space import BASELINE_ATTR, Knobs, Proposal, propose, queue
-from policy_search.study.storage import default_url, open_storage
+from policy_search.study.storage import check_url, default_url, open_storage
 from policy_search.study.verdict import Finalist, Verdict
 
 # (training data, knobs, steps, seed) -> the learnt policy
@@ -93,8 +93,12 @@ def run_study(
         InputError: data, folder or storage that cannot be used.
     """
     tell = progress or (lambda event: None)
-    folder = RunFolder(config.out)
-    with folder.owned(), _quiet_optuna(), _one_thread():
+    with ExitStack() as held:
+        held.enter_context(_quiet_optuna())
+        held.enter_context(_one_thread())
+        # What the user gave is looked at before the run folder is made: bad input leaves nothing behind.
+        if config.storage is not None:
+            check_url(config.storage)
         data = load_study_data(
             config.data,
             root=config.root,
@@ -102,6 +106,8 @@ def run_study(
             max_images=config.max_images,
             seed=config.seed,
         )
+        folder = RunFolder(config.out)
+        held.enter_context(folder.owned())
         folder.claim(config, data.fingerprint)
         tell(Progress("note", 0, config.trials, f"{len(data.train)} training images; scored on {data.validation}"))
         objective = objective or ProbeObjective(data, probe_settings(config))

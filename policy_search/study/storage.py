@@ -22,7 +22,22 @@ def open_storage(url: str) -> RDBStorage:
     """The storage behind a URL. This version keeps trials in SQLite, which one process at a time may write.
 
     Raises:
-        InputError: another scheme, no file name, or a file that cannot be made, written or read as a database.
+        InputError: see `check_url`, or a file that cannot be made, written or read as a database.
+    """
+    path = check_url(url)
+    _require_database(path, url)
+    try:
+        return RDBStorage(url)
+    except (SQLAlchemyError, RuntimeError, AssertionError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"--storage {url}: not a study database of this Optuna version ({text})") from error
+
+
+def check_url(url: str) -> Path:
+    """The database file that a URL names; nothing is opened.
+
+    Raises:
+        InputError: another scheme, or no file name.
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
@@ -32,12 +47,7 @@ def open_storage(url: str) -> RDBStorage:
     path = Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else Path()
     if not path.name:
         raise InputError(f"--storage {url}: expected a file name after {SQLITE}, so that the run can be resumed")
-    _require_database(path, url)
-    try:
-        return RDBStorage(url)
-    except (SQLAlchemyError, RuntimeError, AssertionError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"--storage {url}: not a study database of this Optuna version ({text})") from error
+    return path
 
 
 def _require_database(path: Path, url: str) -> None:
