@@ -25,6 +25,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats.")
 app.add_typer(data_app, name="data")
 console = Console()
+MAX_ROWS = 24  # a longer table is summed up: nobody reads it
 
 Root = Annotated[Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")]
 Data = Annotated[
@@ -92,10 +93,13 @@ def preview(
 
 
 @app.command(epilog="Example: policy-search show policies/best.json")
-def show(policy: Annotated[str, typer.Argument(help="A policy file, or the name of a naive strategy.")]) -> None:
+def show(
+    policy: Annotated[str, typer.Argument(help="A policy file, or the name of a naive strategy.")],
+    full: Annotated[bool, typer.Option("--full", help="Every branch of a large policy, not their sum.")] = False,
+) -> None:
     """Print a policy as a table a person can read."""
     from policy_search.augment import load_policy
-    from policy_search.augment.describe import describe
+    from policy_search.augment.describe import describe, summarise
 
     document = load_policy(policy)
     facts = document.provenance.model_dump(exclude_none=True)
@@ -109,10 +113,14 @@ def show(policy: Annotated[str, typer.Argument(help="A policy file, or the name 
     table.add_column("applied", justify="right")
     table.add_column("operation", no_wrap=True)
     table.add_column("settings", overflow="fold")
-    for row in describe(document.transform):
-        table.add_row(row.path, f"{row.share:.0%}", f"{row.gate:.0%}", row.name, row.settings)
+    every = describe(document.transform)
+    rows = every if full or len(every) <= MAX_ROWS else summarise(every)
+    for row in rows:
+        table.add_row(row.path, _percent(row.share), _percent(row.gate), row.name, row.settings)
     console.print(table)
     console.print("chosen: chance that this branch is taken; applied: chance to run once it is.", style="dim")
+    if len(rows) < len(every):
+        console.print(f"Summed up from {len(every)} branches: ranges span all of them (--full).", style="dim")
 
 
 @data_app.command("list", epilog="Example: policy-search data list --root LIVECell_dataset_2021")
@@ -185,6 +193,10 @@ def data_stats(
             f"{row.covered:.0%}", f"{row.pixel_mean:.3f}", f"{row.pixel_std:.3f}",
         )  # fmt: skip
     console.print(table)
+
+
+def _percent(value: float) -> str:
+    return "<1%" if 0 < value < 0.005 else f"{value:.0%}"
 
 
 def _safe(text: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import albumentations as A
 import numpy as np
 import pytest
 from PIL import Image
 
 from policy_search.augment import baseline
-from policy_search.augment.describe import describe
+from policy_search.augment.describe import describe, summarise
 from policy_search.augment.preview import draw_outlines, for_display, preview_tiles, save_preview
 from policy_search.cells import InstanceMap, resolve
 
@@ -51,3 +52,25 @@ def test_table_shares_multiply_and_gates_are_told_apart():
     stacked = describe(baseline("stacked_p0.8").transform)
     assert all(r.gate == pytest.approx(0.8) for r in stacked)
     assert next(r for r in stacked if r.name == "HorizontalFlip").share == pytest.approx(0.5)
+
+
+def test_summary_adds_shares_averages_gates_and_spans_ranges():
+    def branch(low: float, gate: float) -> A.Sequential:
+        flip = A.Sequential([A.HorizontalFlip(p=1.0)], p=0.25)
+        turn = A.Sequential([A.Affine(rotate=(low, low + 5), p=gate)], p=0.75)
+        return A.Sequential([A.OneOf([flip, turn], p=1.0), A.InvertImg(p=0.5)], p=1.0)
+
+    rows = describe(A.Compose([A.OneOf([branch(-10, 0.2), branch(3, 0.6)], p=1.0)]).to_dict()["transform"])
+    assert len(rows) == 6
+    turn, flip, invert = summarise(rows)
+    assert (turn.path, turn.name, turn.settings) == ("step 1", "Affine", "rotate -10 … 8")
+    assert (turn.share, turn.gate) == (pytest.approx(0.75), pytest.approx(0.4))
+    assert (flip.name, flip.share) == ("HorizontalFlip", pytest.approx(0.25))
+    assert (invert.path, invert.share, invert.gate) == ("step 2", pytest.approx(1.0), pytest.approx(0.5))
+
+
+def test_settings_leave_out_what_does_nothing_and_say_equal_axes_once():
+    (row,) = describe(A.Compose([A.Affine(scale=(0.5, 2.0), keep_ratio=True, p=1.0)]).to_dict()["transform"])
+    assert row.settings == "scale 0.5 … 2"
+    (row,) = describe(A.Compose([A.Affine(translate_px={"x": (1, 9), "y": (0, 0)}, p=1.0)]).to_dict()["transform"])
+    assert row.settings == "translate_px.x 1 … 9"
