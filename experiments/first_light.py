@@ -75,6 +75,7 @@ def write(root: str, seed: str, steps: Steps) -> None:
     best = json.loads((ROOT / OUT / "policy" / "best.json").read_text())
     table = capture("detect", "table", "--results", f"{OUT}/results.sqlite")
     rows = stored_results(ROOT / OUT / "results.sqlite")
+    learnt = best_learnt()
     # Where the images lie is the reader's own business.
     shown = [{**s, "command": " ".join(s["command"]).replace(root, "$LIVECELL_ROOT")} for s in steps.done]
     facts = {
@@ -102,17 +103,19 @@ def write(root: str, seed: str, steps: Steps) -> None:
             "",
             table,
             "",
-            "## The policy found",
+            "## The policies",
             "",
             best["policy_search"].get("verdict", ""),
             "",
+            f"The best policy that was searched by gradient ({'its AP50 is above' if learnt else 'it is best.json'}):",
+            "",
             "```",
-            capture("policy-search", "show", f"{OUT}/policy/best.json"),
+            capture("policy-search", "show", learnt or f"{OUT}/policy/best.json"),
             "```",
             "",
             "## The study",
             "",
-            *(ROOT / OUT / "policy" / "report.md").read_text().splitlines()[1:],
+            *(ROOT / OUT / "policy" / "report.md").read_text().splitlines()[4:],
             "",
             "## Commands and wall time",
             "",
