@@ -18,6 +18,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from steps import ROOT, Steps, capture, environment, stored_results, write_result
 
+from policy_search.cells import resolve
+
 OUT = "runs/first_light"
 
 
@@ -70,6 +72,17 @@ def best_learnt() -> str | None:
     return None if top["name"] == winner else f"{OUT}/policy/trials/{int(str(top['trial'])):03d}/policy.json"
 
 
+def incomplete(root: str) -> str:
+    """A sentence on test images whose annotators left cells out."""
+    records = [r for r in resolve("all", "test", root) if not r.complete]
+    if not records:
+        return ""
+    types = ", ".join(dict.fromkeys(r.cell_type for r in records))
+    return (
+        f"{types}: the test image lacks annotated cells, so correct detections count as false there."
+    )
+
+
 def write(root: str, seed: str, steps: Steps) -> None:
     """The result files, from the journal, the store and the policy."""
     best = json.loads((ROOT / OUT / "policy" / "best.json").read_text())
@@ -102,6 +115,8 @@ def write(root: str, seed: str, steps: Steps) -> None:
             "## AP50",
             "",
             table,
+            "",
+            incomplete(root),
             "",
             "## The policies",
             "",

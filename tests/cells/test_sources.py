@@ -185,3 +185,18 @@ def test_real_livecell_counts(real_root):
     assert counts["SKOV3", "train"] == 356
     assert sum(counts.values()) == 3557
     assert len(resolve("all", "unlabeled", real_root)) == 47
+
+
+def test_types_that_are_not_livecell_in_its_layout(real_root):
+    """A second real data set: its own type names, no wells in the file names."""
+    root = real_root.parent / "usiigaci-mini"
+    if not root.is_dir():
+        pytest.skip(f"no {root.name} beside {real_root.name}")
+    assert types_in(root) == ("UsiigaciA", "UsiigaciB")
+    train = resolve("usiigacia", "train", root)
+    assert len(train) == 8
+    assert sum(len(train.instances(record)) for record in train) == 454
+    assert train.image(train.records[0]).shape == (1022, 1024)
+    assert len({record.well for record in train}) == 8
+    with pytest.raises(DataError, match="Did you mean Usiigaci[AB]"):
+        resolve("UsiigaciC", "train", root)
