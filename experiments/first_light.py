@@ -78,9 +78,7 @@ def incomplete(root: str) -> str:
     if not records:
         return ""
     types = ", ".join(dict.fromkeys(r.cell_type for r in records))
-    return (
-        f"{types}: the test image lacks annotated cells, so correct detections count as false there."
-    )
+    return f"{types}: the test image lacks annotated cells, so correct detections count as false there."
 
 
 def write(root: str, seed: str, steps: Steps) -> None:

@@ -78,7 +78,8 @@ class Augmenter:
                 raise PolicyError(f"policy {self.document.name} pastes cells: it needs a donor image with each call")
             donor_image, donor_instances = donor(donor_stream)
             extra[METADATA_KEY] = {"image": donor_image, "masks": donor_instances.layers}
-        result = self._compose(image=image, masks=layers, **extra)
+        # Copies: AutoContrast of 2.0.8 writes into the image it is given, and callers keep their images in caches.
+        result = self._compose(image=image.copy(), masks=layers.copy(), **extra)
         out, masks = result["image"], np.asarray(result["masks"])
         if out.shape != image.shape or out.dtype != image.dtype or masks.dtype != np.uint16:
             raise PolicyError(

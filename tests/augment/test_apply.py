@@ -221,3 +221,14 @@ def test_specks_are_dropped_and_large_cells_are_not():
     areas = dict(zip(whole.ids.tolist(), whole.areas().tolist(), strict=True))
     assert kept.ids.tolist() == [i for i, a in areas.items() if a >= 40]
     assert len(kept) < len(whole)
+
+
+def test_the_input_is_left_as_it_was():
+    """`AutoContrast` of Albumentations 2.0.8 writes into its input."""
+    dark = (IMAGE // 3).copy()
+    before, layers = dark.copy(), CELLS.layers.copy()
+    document = PolicyDocument.from_compose(A.Compose([A.AutoContrast(p=1.0), A.HorizontalFlip(p=1.0)]))
+    out, _ = apply_policy(document, dark, CELLS, seed=0, image_id="x", draw=0)
+    assert out.max() > before.max()
+    np.testing.assert_array_equal(dark, before)
+    np.testing.assert_array_equal(CELLS.layers, layers)

@@ -198,5 +198,5 @@ def test_types_that_are_not_livecell_in_its_layout(real_root):
     assert sum(len(train.instances(record)) for record in train) == 454
     assert train.image(train.records[0]).shape == (1022, 1024)
     assert len({record.well for record in train}) == 8
-    with pytest.raises(DataError, match="Did you mean Usiigaci[AB]"):
+    with pytest.raises(DataError, match=r"Did you mean Usiigaci[AB]"):
         resolve("UsiigaciC", "train", root)
