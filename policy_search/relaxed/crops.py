@@ -74,7 +74,7 @@ class CropSampler:
             if mask.shape != image.shape[:2]:
                 raise DataError(f"image {number}: mask is {mask.shape}, expected {image.shape[:2]} like its image")
             pixels = image[..., None] if image.ndim == 2 else image
-            self._images.append(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))))
+            self._images.append(torch.from_numpy(pixels.transpose(2, 0, 1).copy()))
             self._masks.append(torch.from_numpy(np.ascontiguousarray(mask[None] > 0)))
         counts = {len(image) for image in self._images}
         if len(counts) > 1:
