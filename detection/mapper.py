@@ -24,7 +24,7 @@ def to_channels(image: Pixels, channels: int) -> torch.Tensor:
     if image.ndim == 3 and channels == 1:
         image = np.rint(image @ _LUMINANCE).astype(np.uint8)
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-    tensor = torch.from_numpy(np.ascontiguousarray(planes))
+    tensor = torch.from_numpy(planes.copy())  # caches hand out read-only arrays
     return tensor.expand(channels, -1, -1) if len(tensor) == 1 else tensor
 
 

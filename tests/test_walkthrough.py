@@ -86,4 +86,4 @@ def test_from_images_to_table(call, tmp_path):
     table = list(csv.DictReader(io.StringIO(call("detect", "table", "--results", results, "--format", "csv"))))
     tested = {(row["policy"], row["cell_type"]) for row in table}
     assert tested == {(n, t) for n in ("none", log[2]["name"]) for t in ("A172", "BV2", "mean of unseen")}
-    assert all(0.0 <= float(row["ap50"]) <= 100.0 for row in table)
+    assert all(0.0 <= float(row["ap50_mean"]) <= 100.0 for row in table)
