@@ -42,11 +42,12 @@ class StudyBar:
         self._bar.stop()
 
     def __call__(self, event: Event) -> None:
-        """Move the bar and print the event's line."""
-        if event.kind in _TITLES:
-            if event.kind not in self._tasks:
-                self._tasks[event.kind] = self._bar.add_task(_TITLES[event.kind], total=event.total)
-            self._bar.update(self._tasks[event.kind], completed=event.done, total=event.total)
-            self._console.print(f"{_TITLES[event.kind]} {event.done}/{event.total}  {event.message}", highlight=False)
-        else:
+        """Move the bar and print the event's line. A note at the start shows the bar before the first trial ends."""
+        kind = "trial" if event.kind == "note" else event.kind
+        if kind not in self._tasks:
+            self._tasks[kind] = self._bar.add_task(_TITLES[kind], total=event.total)
+        if event.kind == "note":
             self._console.print(event.message, highlight=False, soft_wrap=True)
+        else:
+            self._bar.update(self._tasks[kind], completed=event.done, total=event.total)
+            self._console.print(f"{_TITLES[kind]} {event.done}/{event.total}  {event.message}", highlight=False)
