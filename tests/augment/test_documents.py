@@ -42,6 +42,19 @@ def test_plain_albumentations_loads_every_file():
     assert done.stdout.strip() == "all loaded", done.stderr
 
 
+def test_the_one_import_needs_albumentations_only():
+    """As on a machine with Albumentations and this package without any of its other dependencies."""
+    code = (
+        "import sys\n"
+        "for m in ('PIL', 'pycocotools', 'matplotlib', 'torch', 'optuna', 'rich', 'kornia'): sys.modules[m] = None\n"
+        "import policy_search.augment, albumentations as A\n"
+        f"for n in {[*BASELINES, 'best']!r}: A.load(f'policies/{{n}}.json')\n"
+        "print('all loaded')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "all loaded", done.stderr
+
+
 def test_importing_the_package_loads_neither_torch_nor_detectron2():
     code = (
         "import sys, policy_search.augment as a\n"
