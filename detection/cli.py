@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,6 +225,8 @@ def _show(scores: dict[str, Any], synthetic: bool) -> None:
 
 def main() -> None:
     """Entry point. Bad input ends with exit code 2 and one sentence, never with a traceback."""
+    # detectron2 scripts a function while it is imported; a user can do nothing about torch's warning on that.
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
     try:
         app()
     except InputError as error:
