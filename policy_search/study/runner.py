@@ -232,7 +232,7 @@ def sampler(seed: int, slot: int) -> optuna.samplers.TPESampler:
 
 
 def _relaxed_search(data: StudyData, knobs: Knobs, steps: int, seed: int) -> PolicyDocument:
-    from policy_search.study.learning import learn_policy  # the relaxed package loads kornia
+    from policy_search.study.learning import learn_policy  # only searched trials need it
 
     return learn_policy(data.train, knobs, steps=steps, seed=seed)
 
