@@ -15,7 +15,8 @@ from detection.config import EvaluateConfig
 from detection.mapper import to_channels
 from detection.masks import paste
 from detection.model import build_model
-from detection.scores import Scores, score
+from detection.scores import score
+from detection.store import Scores
 from policy_search.cells import CellDataset, resolve
 from policy_search.cells.dataset import coco_ground_truth
 from policy_search.cells.errors import InputError

@@ -8,29 +8,8 @@ from typing import Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from detection.config import Frozen
 from detection.livecell import AREA_RANGES, MAX_DETECTIONS
-
-
-class Scores(Frozen):
-    """Scores in 0 … 1 at the largest number of detections; None where nothing is defined (no cell of that size).
-
-    Attributes:
-        ap: mean over IoU 0.50 … 0.95; ap50, ap75 at one IoU; aps, apm, apl over areas below 324, between, from 961 px².
-        ar: recall, mean over the same IoUs.
-        images, cells, detections: how many were compared.
-    """
-
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
-    aps: float | None
-    apm: float | None
-    apl: float | None
-    ar: float | None
-    images: int
-    cells: int
-    detections: int
+from detection.store import Scores
 
 
 def coco_arrays(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, np.ndarray]:

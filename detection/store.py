@@ -14,7 +14,28 @@ from policy_search.cells.files import require_writable_folder
 SCHEMA = 1
 
 
-class Result(Frozen):
+class Scores(Frozen):
+    """Scores in 0 … 1 at the largest number of detections; None where nothing is defined (no cell of that size).
+
+    Attributes:
+        ap: mean over IoU 0.50 … 0.95; ap50, ap75 at one IoU; aps, apm, apl over areas below 324, between, from 961 px².
+        ar: recall, mean over the same IoUs.
+        images, cells, detections: how many were compared.
+    """
+
+    ap: float | None
+    ap50: float | None
+    ap75: float | None
+    aps: float | None
+    apm: float | None
+    apl: float | None
+    ar: float | None
+    images: int
+    cells: int
+    detections: int
+
+
+class Result(Scores):
     """One fine-tuned model on the test images of one cell type.
 
     Attributes:
@@ -23,8 +44,6 @@ class Result(Frozen):
         config_hash: digest of all else that the result depends on (`FinetuneConfig.identity`).
         cell_type: tested on.
         seen: whether the model was trained on that type.
-        ap50 … ar: scores in 0 … 1; None where undefined.
-        images, cells, detections: how many were compared.
         train_fingerprint, test_fingerprint: digests of the images and labels.
         synthetic: whether any of these images come from the demo culture.
         note: what a reader of the number must know, or nothing.
@@ -38,16 +57,6 @@ class Result(Frozen):
     config_hash: str
     cell_type: str
     seen: bool
-    ap: float | None
-    ap50: float | None
-    ap75: float | None
-    aps: float | None
-    apm: float | None
-    apl: float | None
-    ar: float | None
-    images: int
-    cells: int
-    detections: int
     train_fingerprint: str
     test_fingerprint: str
     synthetic: bool

@@ -34,6 +34,8 @@ class Steps:
         if not always and any(step["command"] == list(command) for step in self.done):
             return
         print(f"\n$ {' '.join(command)}", flush=True)
+        # Taken before: the tree may move on while a long command runs with the code it has loaded.
+        at = commit()
         started = time.perf_counter()
         code = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT).returncode
         if code:
@@ -42,7 +44,7 @@ class Steps:
         print(f"({seconds:.0f} s)", flush=True)
         with self._lock:
             self.done = [step for step in self.done if step["command"] != list(command)]
-            self.done.append({"command": list(command), "seconds": round(seconds, 1), "commit": commit()})
+            self.done.append({"command": list(command), "seconds": round(seconds, 1), "commit": at})
             self.journal.parent.mkdir(parents=True, exist_ok=True)
             self.journal.write_text(json.dumps(self.done, indent=1))
 

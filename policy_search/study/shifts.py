@@ -60,11 +60,6 @@ def brightness(image: Image, sigmas: float) -> Image:
     return _to_grey(image + sigmas * image.std())
 
 
-def gamma(image: Image, exponent: float) -> Image:
-    """255 · (v / 255) ^ exponent."""
-    return _to_grey(255.0 * (image / 255.0) ** exponent)
-
-
 def blur(image: Image, sigma: float) -> Image:
     """Out of focus: Gaussian of `sigma` pixels."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
