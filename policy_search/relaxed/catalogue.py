@@ -15,13 +15,14 @@ import cv2
 import torch
 from torch import Tensor
 
-from policy_search.relaxed import tone, warp
+from policy_search.augment.transforms import CopyPaste
+from policy_search.relaxed import curves, occlusion, texture, warp
 from policy_search.relaxed.operations import Emission, Group, Operation, Range
 
 _Emit = Callable[[float, float, Emission], A.BasicTransform]
 
 
-def _affine(**ranges: Callable[[float, float], Any]) -> _Emit:
+def _affine(border: int = cv2.BORDER_CONSTANT, **ranges: Callable[[float, float], Any]) -> _Emit:
     """`albumentations.Affine` with one moving part; every other argument written out, so no default can drift."""
 
     def emit(low: float, high: float, emission: Emission) -> A.BasicTransform:
@@ -35,7 +36,7 @@ def _affine(**ranges: Callable[[float, float], Any]) -> _Emit:
             interpolation=cv2.INTER_LINEAR,
             mask_interpolation=cv2.INTER_NEAREST,
             # A mirrored border would show cells a second time under the same instance id.
-            border_mode=cv2.BORDER_CONSTANT,
+            border_mode=border,
             fill=emission.fill,
             fill_mask=0,
             p=1.0,
@@ -102,6 +103,47 @@ def _emit_solarize(low: float, high: float, emission: Emission) -> A.BasicTransf
 def _emit_posterize(low: float, high: float, emission: Emission) -> A.BasicTransform:
     del emission
     return A.Posterize(num_bits=(8 - round(high), 8 - round(low)), p=1.0)
+
+
+def _emit_equalize(low: float, high: float, emission: Emission) -> A.BasicTransform:
+    del low, high, emission
+    return A.Equalize(mode="cv", by_channels=True, mask=None, mask_params=(), p=1.0)
+
+
+def _emit_autocontrast(low: float, high: float, emission: Emission) -> A.BasicTransform:
+    del low, high, emission
+    # "cdf" would equalise.
+    return A.AutoContrast(cutoff=0.0, ignore=None, method="pil", p=1.0)
+
+
+def _emit_tone_curve(low: float, high: float, emission: Emission) -> A.BasicTransform:
+    del high, emission
+    return A.RandomToneCurve(scale=low, per_channel=False, p=1.0)
+
+
+def _emit_sharpen(low: float, high: float, emission: Emission) -> A.BasicTransform:
+    del emission
+    # At this lightness the kernel sums to 1, so that sharpening does not brighten.
+    return A.Sharpen(alpha=(low, high), lightness=(1.0, 1.0), method="kernel", p=1.0)
+
+
+_ILLUMINATION = (0.01, 0.2)  # what Albumentations takes
+
+
+def _emit_illumination(low: float, high: float, emission: Emission) -> A.BasicTransform:
+    first, last = _ILLUMINATION
+    return A.Illumination(
+        mode="linear",
+        intensity_range=tuple(min(max(end * emission.extent, first), last) for end in (low, high)),
+        effect_type="both",
+        angle_range=(0.0, 360.0),
+        p=1.0,
+    )
+
+
+def _emit_copy_paste(low: float, high: float, emission: Emission) -> A.BasicTransform:
+    del low, high, emission
+    return CopyPaste(paste_probability=0.25, p=1.0)
 
 
 def _emit_blur(low: float, high: float, emission: Emission) -> A.BasicTransform:
@@ -188,33 +230,49 @@ CATALOGUE: tuple[Operation, ...] = (
         _affine(scale=lambda low, high: _y(low, high, 1.0)),
         matrix=_along(warp.scaling, "y", 1.0),
     ),
+    # Crop and resize back. The searched crop lies at a random place already, so the relaxed form enlarges about its
+    # middle; the emitted one shows a random part of the whole image, placed so that no border shows at any drawn scale.
+    # That bounds the place by the smallest scale: the outer parts of the image are shown less often than the middle.
+    Operation(
+        "crop_resize",
+        Group.SHAPE,
+        Range(1, 2, identity=1, start=(1.05, 1.3), logarithmic=True),
+        _affine(
+            # Replicated, because interpolation at the outermost half pixel would otherwise mix in the fill colour.
+            border=cv2.BORDER_REPLICATE,
+            scale=lambda low, high: (low, high),
+            keep_ratio=lambda low, high: True,
+            translate_percent=lambda low, high: (-(low - 1) / 2, (low - 1) / 2),
+        ),
+        matrix=lambda amount: warp.scaling(amount, amount),
+    ),
     Operation(
         "brightness",
         Group.TONE,
         Range(-0.4, 0.4, identity=0, start=(-0.08, 0.08)),
         _emit_brightness,
-        pixels=lambda image, amount, _: tone.brightness(image, amount),
+        curve=lambda curve, _, amount: curves.brightness(curve, amount),
     ),
     Operation(
         "contrast",
         Group.TONE,
         Range(0.3, 1 / 0.3, identity=1, start=(0.8, 1.25), logarithmic=True),
         _emit_contrast,
-        pixels=lambda image, amount, _: tone.contrast(image, amount),
+        curve=curves.contrast,
     ),
     Operation(
         "gamma",
         Group.TONE,
         Range(0.4, 2.5, identity=1, start=(0.8, 1.25), logarithmic=True),
         _emit_gamma,
-        pixels=lambda image, amount, _: tone.gamma(image, amount),
+        curve=lambda curve, _, amount: curves.gamma(curve, amount),
     ),
     Operation(
         "solarize",
         Group.TONE,
         Range(0.02, 0.98, identity=0, start=(0.1, 0.3)),
         _emit_solarize,
-        pixels=lambda image, amount, _: tone.solarize(image, amount),
+        curve=lambda curve, _, amount: curves.solarize(curve, amount),
         gate_scales=False,
     ),
     Operation(
@@ -222,7 +280,7 @@ CATALOGUE: tuple[Operation, ...] = (
         Group.TONE,
         Range(1, 6, identity=0, start=(1.5, 3.5), whole=True),
         _emit_posterize,
-        pixels=lambda image, amount, _: tone.posterize(image, amount),
+        curve=lambda curve, _, amount: curves.posterize(curve, amount),
         gate_scales=False,
     ),
     Operation(
@@ -230,36 +288,86 @@ CATALOGUE: tuple[Operation, ...] = (
         Group.TONE,
         None,
         lambda low, high, e: A.InvertImg(p=1.0),
-        pixels=lambda image, amount, _: tone.invert(image, amount),
+        curve=lambda curve, _, amount: curves.invert(curve, amount),
+    ),
+    Operation(
+        "equalize",
+        Group.TONE,
+        None,
+        _emit_equalize,
+        curve=lambda curve, histogram, _: curves.equalize(curve, histogram),
+        gate_scales=False,
+    ),
+    Operation(
+        "autocontrast",
+        Group.TONE,
+        None,
+        _emit_autocontrast,
+        curve=lambda curve, histogram, _: curves.autocontrast(curve, histogram),
+        gate_scales=False,
+    ),
+    Operation(
+        "tone_curve",
+        Group.TONE,
+        # At 0 it is 6 grey levels away from the identity: the nearest that Albumentations' formula comes to it.
+        Range(0.02, 0.4, identity=0, start=(0.1, 0.1), single=True),
+        _emit_tone_curve,
+        curve=lambda curve, _, amount, shadow, light: curves.tone_curve(curve, amount, shadow, light),
+        gate_scales=False,
+        noise=2,
     ),
     Operation(
         "gaussian_blur",
         Group.TEXTURE,
         Range(0.3, 4, identity=0, start=(0.5, 1.5)),
         _emit_blur,
-        pixels=lambda image, amount, _: tone.gaussian_blur(image, amount),
+        pixels=lambda image, amount, _: texture.gaussian_blur(image, amount),
         gate_scales=False,
+    ),
+    Operation(
+        "sharpen",
+        Group.TEXTURE,
+        Range(0, 1, identity=0, start=(0.05, 0.25)),
+        _emit_sharpen,
+        pixels=lambda image, amount, _: texture.sharpen(image, amount),
     ),
     Operation(
         "gaussian_noise",
         Group.TEXTURE,
-        Range(0.0, 0.12, identity=0, start=(0.01, 0.03)),
+        Range(0.0, 0.12, identity=0, start=(0.005, 0.02)),
         _emit_noise,
-        pixels=lambda image, amount, generator: tone.gaussian_noise(image, amount, generator),
+        pixels=texture.gaussian_noise,
+    ),
+    Operation(
+        "illumination",
+        Group.TEXTURE,
+        Range(*_ILLUMINATION, identity=0, start=(0.03, 0.1)),
+        _emit_illumination,
+        pixels=texture.illumination,
     ),
     Operation(
         "cutout",
         Group.OCCLUSION,
         Range(4, 64, identity=0, start=(8, 24), whole=True),
         _emit_cutout,
-        hole=tone.hole,
+        hole=occlusion.hole,
         gate_scales=False,
+    ),
+    # Only its gate is learnt; the share of instances is the paper's (4.2.5).
+    Operation(
+        "copy_paste",
+        Group.OCCLUSION,
+        None,
+        _emit_copy_paste,
+        paste=occlusion.paste_neighbour,
+        gate_scales=False,
+        opt_in=True,
     ),
 )
 
 
 def operations(*names: str) -> tuple[Operation, ...]:
-    """The entries with these names, in the order given; all of them when none is named.
+    """The entries with these names, in the order given; all but the opt-in ones when none is named.
 
     Raises:
         KeyError: a name is not in the catalogue.
@@ -268,4 +376,6 @@ def operations(*names: str) -> tuple[Operation, ...]:
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise KeyError(f"unknown operations {unknown}: expected names among {', '.join(by_name)}")
-    return tuple(by_name[name] for name in names) if names else CATALOGUE
+    if names:
+        return tuple(by_name[name] for name in names)
+    return tuple(operation for operation in CATALOGUE if not operation.opt_in)

@@ -15,7 +15,7 @@ import albumentations as A
 import torch
 from torch import Tensor
 
-from policy_search.relaxed import tone
+from policy_search.relaxed import occlusion, tone
 from policy_search.relaxed.warp import warp
 
 
@@ -47,10 +47,12 @@ class Emission:
     Attributes:
         fill: grey level (0 to 255) of what a warp or a hole uncovers.
         holes: holes per image, so that an image larger than the searched crop has as many per area.
+        extent: side of the image over side of the searched crop, so that a gradient keeps its steepness per pixel.
     """
 
     fill: int
     holes: int = 1
+    extent: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Range:
         start: the range before learning.
         logarithmic: the learnt ends move in the logarithm (factors), though a draw is uniform in the unit itself.
         whole: draws are whole numbers, uniform over both rounded ends and all between.
+        single: the emitted transform takes one number, not two: both ends are the middle, and `start` is that twice.
     """
 
     low: float
@@ -71,6 +74,7 @@ class Range:
     start: tuple[float, float]
     logarithmic: bool = False
     whole: bool = False
+    single: bool = False
 
     def forward(self, value: float) -> float:
         """The unit in which the ends are learnt."""
@@ -80,7 +84,8 @@ class Range:
         """Ordered ends within the bounds, from two raw numbers of any size; the gradient reaches both for ever."""
         low, high = self.forward(self.low), self.forward(self.high)
         middle = torch.sigmoid(centre)
-        half = torch.sigmoid(width) * torch.minimum(middle, 1 - middle)
+        # Tied to the width by 0, so that every parameter always has a gradient.
+        half = 0 * width if self.single else torch.sigmoid(width) * torch.minimum(middle, 1 - middle)
         ends = low + (high - low) * (middle - half), low + (high - low) * (middle + half)
         return (ends[0].exp(), ends[1].exp()) if self.logarithmic else ends
 
@@ -89,6 +94,8 @@ class Range:
         low, high = self.forward(self.low), self.forward(self.high)
         first, last = ((self.forward(end) - low) / (high - low) for end in self.start)
         middle = (first + last) / 2
+        if self.single:
+            return math.log(middle / (1 - middle)), 0.0
         half = (last - first) / 2 / min(middle, 1 - middle)
         return math.log(middle / (1 - middle)), math.log(half / (1 - half))
 
@@ -108,10 +115,11 @@ class Operation:
     """One entry of the catalogue.
 
     The contract, tested for each: the identity at magnitude `Range.identity`; gradient to the gate and to both ends of
-    the range; masks leave as 0 or 1, follow geometry exactly and are untouched by pixel operations; one and three
+    the range; masks leave as 0 or 1, follow geometry exactly and are untouched by tone and texture; one and three
     channels; `emit` gives the Albumentations transform with the same pixels and mask at the same magnitude.
 
-    Exactly one of `matrix` (geometry), `pixels` (image only) and `hole` (occludes image and mask) is set.
+    Exactly one of `matrix` (geometry), `curve` (tone), `pixels` (texture; image only), `hole` and `paste` (occlude
+    image and mask) is set.
 
     Attributes:
         name: unique in the catalogue.
@@ -119,11 +127,16 @@ class Operation:
         magnitude: None for an operation that is either done or not.
         emit: (low, high, emission) -> the transform, with p=1.
         matrix: (B,) -> (B, 3, 3) about the origin.
+        curve: (curve (B, C, 256), histogram (B, C, 256), (B,), *noise) -> curve; see curves.py.
         pixels: (image, (B,), generator) -> image.
         hole: ((B,), H, W, generator) -> indicator (B, 1, H, W).
+        paste: (image, labels (B, 1, H, W), generator) -> donors like the image, and the indicator (B, 1, H, W) of
+            what is seen of them. Over the whole batch: it takes the donors from there.
         gate_scales: the gate multiplies the distance of the magnitude from the identity; otherwise it blends the
             output with the input. The value is the same, as gates are 0 or 1; the gradient is the better one of the
             two for operations that are smooth at their identity, and no other has any there.
+        noise: how many uniform numbers (B,) in [0, 1) `curve` takes for each image.
+        opt_in: only used where it is named, as it asks more of the caller (labels here, donors of the policy's user).
     """
 
     name: str
@@ -131,13 +144,19 @@ class Operation:
     magnitude: Range | None
     emit: Callable[[float, float, Emission], A.BasicTransform]
     matrix: Callable[[Tensor], Tensor] | None = None
+    curve: Callable[..., Tensor] | None = None
     pixels: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None
     hole: Callable[[Tensor, int, int, torch.Generator], Tensor] | None = None
+    paste: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]] | None = None
     gate_scales: bool = True
+    noise: int = 0
+    opt_in: bool = False
 
     def __post_init__(self) -> None:
-        if [self.matrix, self.pixels, self.hole].count(None) != 2:
-            raise ValueError(f"operation {self.name!r}: exactly one of matrix, pixels and hole must be given")
+        if [self.matrix, self.curve, self.pixels, self.hole, self.paste].count(None) != 4:
+            raise ValueError(
+                f"operation {self.name!r}: exactly one of matrix, curve, pixels, hole and paste must be given"
+            )
 
     @property
     def identity(self) -> float:
@@ -152,22 +171,61 @@ class Operation:
         """What the operation is given: the magnitude (B,), drawn to the identity by the gate (B,) where that scales."""
         return self.identity + gate * (magnitude - self.identity) if self.gate_scales else magnitude
 
+    def bend(self, curve: Tensor, histogram: Tensor, magnitude: Tensor, gate: Tensor, noise: Tensor) -> Tensor:
+        """The curve (B, C, 256) after this tone operation.
+
+        Args:
+            curve: what the image's levels are mapped to so far.
+            histogram: (B, C, 256), of the image before any curve.
+            magnitude, gate: (B,).
+            noise: (B, self.noise) uniform in [0, 1).
+        """
+        if self.curve is None:
+            raise ValueError(f"operation {self.name!r} is not a tone operation: it has no curve to bend")
+        changed = self.curve(curve, histogram, self.effective(magnitude, gate), *noise.unbind(1))
+        return changed if self.gate_scales else curve + gate[:, None, None] * (changed - curve)
+
     def apply(
-        self, image: Tensor, mask: Tensor, magnitude: Tensor, gate: Tensor, generator: torch.Generator, fill: float
+        self,
+        image: Tensor,
+        mask: Tensor,
+        magnitude: Tensor,
+        gate: Tensor,
+        generator: torch.Generator,
+        fill: float,
+        *,
+        labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
 
-        `gate` is 0 or 1 in value. Returns image and mask of the same shapes, on the 8-bit grid and binary.
+        `gate` is 0 or 1 in value. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
+        `paste` alone. Returns image and mask of the same shapes, on the 8-bit grid and binary.
+
+        Raises:
+            ValueError: a `paste` without labels.
         """
-        amount = self.effective(magnitude, gate)
         if self.matrix is not None:
-            return warp(image, mask, self.matrix(amount), fill)
-        blend = gate[:, None, None, None]
-        if self.hole is not None:
-            indicator = self.hole(amount, image.shape[2], image.shape[3], generator)
-            indicator = indicator if self.gate_scales else indicator * blend
-            return tone.occlude(image, indicator, fill), mask * (1 - indicator)
+            return warp(image, mask, self.matrix(self.effective(magnitude, gate)), fill)
+        if self.curve is not None:
+            shape = (len(image), self.noise)
+            noise = torch.rand(shape, generator=generator, device=image.device, dtype=image.dtype)
+            curve = self.bend(tone.identity_curve(image), tone.histogram(image), magnitude, gate, noise)
+            return tone.apply_curve(image, curve), mask
+        blend = tone.columns(gate)
         if self.pixels is not None:
-            changed = self.pixels(image, amount, generator)
+            changed = self.pixels(image, self.effective(magnitude, gate), generator)
             return (changed if self.gate_scales else image + blend * (changed - image)), mask
+        if self.hole is not None:
+            indicator = self.hole(self.effective(magnitude, gate), image.shape[2], image.shape[3], generator)
+            indicator = indicator if self.gate_scales else indicator * blend
+            return occlusion.occlude(image, indicator, fill), mask * (1 - indicator)
+        if self.paste is not None:
+            if labels is None:
+                raise ValueError(
+                    f"operation {self.name!r} pastes single cells and needs to tell them apart: pass `labels`, the "
+                    "instance ids of the images, or leave it out of the operations"
+                )
+            donor, indicator = self.paste(image, labels, generator)
+            indicator = indicator * blend
+            return image + indicator * (donor - image), mask + indicator * (1 - mask)
         raise AssertionError("unreachable: __post_init__ has seen to it")
