@@ -3,6 +3,26 @@
 Magnitudes are in the unit of the emitted transform, lengths in pixels rather than in fractions of the image: a cell is
 as large in the searched crop as in the full image, and so must be a shift or a hole. Bounds are wide enough to leave
 the source's look far behind; what is useful within them is learnt.
+
+Tested at the bounds and between, on one and three channels and on oblong images, against the emitted transform at the
+same magnitude. An image may differ by so many grey levels (mean absolute), a mask by so much of its IoU:
+
+    exact (0.002: a few ties of rounding)   flips, translate_x/y, brightness, solarize, posterize, invert, equalize,
+                                            autocontrast, sharpen, and at the same drawn numbers tone_curve,
+                                            illumination and copy_paste
+    0.05 (OpenCV's fixed-point warps        rotate, shear_x/y, scale, stretch_x/y, crop_resize, gaussian_blur, contrast
+    and kernels; rounded luma)
+    0.2 (a truncated float64 table)         gamma
+    distributions                           gaussian_noise, cutout
+    IoU of masks at least 0.97              all: nearest neighbours differ where a source lies midway between pixels
+
+Where the emitted transform cannot do what was searched, or does it to another extent:
+
+    cutout        the searched hole is a square, the emitted one draws height and width apart from the same range
+    crop_resize   the searched crop is enlarged about its middle, as it lies at a random place already; see the entry
+    illumination  on an image larger than the searched crop the same steepness per pixel adds up to more, so crops of
+                  it differ more in brightness; Albumentations bounds the sum, so large images get less of it
+    equalize, autocontrast and contrast use the levels of the whole image, in the search those of the crop
 """
 
 from __future__ import annotations
