@@ -61,6 +61,6 @@ def apply(
 
 
 def levels(image: Tensor) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) uint8 of (C, H, W): what Albumentations takes. A fresh copy, as AutoContrast writes into it."""
+    """(H, W) or (H, W, 3) uint8 of (C, H, W): what Albumentations takes. A copy, as AutoContrast writes into it."""
     array = (image * 255).round().byte().permute(1, 2, 0).numpy().copy()
     return array[..., 0] if array.shape[2] == 1 else array

@@ -75,7 +75,7 @@ def test_images_stay_on_the_grid_and_masks_binary(operation: Operation, channels
         image, mask = apply(operation, data, value)
         assert image.shape == data[0].shape
         assert mask.shape == data[1].shape
-        assert 0 <= image.min()
+        assert image.min() >= 0
         assert image.max() <= 1 + 1e-6
         assert (image * 255 - (image * 255).round()).abs().max() < 1e-3, value
         assert set(mask.unique().tolist()) <= {0.0, 1.0}

@@ -124,6 +124,35 @@ def test_light_of_the_same_direction_is_the_same(channels: int, size: tuple[int,
             assert difference(ours[0], theirs) <= TIES, (intensity, degrees)
 
 
+def many(name: str, value: float, picture: NDArray[np.uint8], count: int = 1500) -> list[NDArray[np.float64]]:
+    """`count` draws (count, H, W) in grey levels, ours and the emitted transform's, of one small picture."""
+    (operation,) = operations(name)
+    image = torch.from_numpy(picture.astype(np.float32) / 255)[None, None].expand(count, 1, -1, -1)
+    ours = apply(operation, (image, image.round(), image), value)[0][:, 0].double().numpy() * 255
+    compose = emitted(operation, value, value, seed=3)
+    return [ours, np.stack([compose(image=picture)["image"] for _ in range(count)]).astype(float)]
+
+
+def test_control_points_of_tone_curves_are_drawn_alike() -> None:
+    ours, theirs = many("tone_curve", 0.1, np.arange(256, dtype=np.uint8).reshape(16, 16))
+    error = np.sqrt((ours.var(0) + theirs.var(0)) / len(ours)) + 0.02
+    assert (np.abs(ours.mean(0) - theirs.mean(0)) < 4.5 * error).all()
+    moving = theirs.std(0) > 2
+    assert moving.sum() > 200
+    assert np.abs(ours.std(0)[moving] / theirs.std(0)[moving] - 1).max() < 0.12
+
+
+def test_light_comes_from_all_sides_alike() -> None:
+    pairs = many("illumination", 0.2, np.full((24, 32), 128, np.uint8))
+    for measure in (
+        lambda drawn: drawn.mean((1, 2)),
+        lambda drawn: drawn[:, :, -1].mean(1) - drawn[:, :, 0].mean(1),
+        lambda drawn: drawn[:, -1].mean(1) - drawn[:, 0].mean(1),
+        lambda drawn: drawn[:, -1, -1] + drawn[:, 0, 0],
+    ):
+        assert same_distribution(*(measure(drawn) for drawn in pairs))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_crop_resize_at_the_same_place_is_the_same(channels: int, size: tuple[int, int]) -> None:
