@@ -136,11 +136,12 @@ _Read = tuple[str, A.BasicTransform, set[str]]
 
 def _shift_rgb(arguments: Arguments, reading: Reading, white: float) -> _Read:
     ranges = [arguments.pair(f"{c}_shift_limit", -white, white) for c in "rgb"]
-    # RGBShift is this class with other argument names, but 2.0.8 writes it in a form it cannot read back.
+    # RGBShift is this class with other argument names, but 2.0.8 writes it in a form it cannot read back. Adding 0.0
+    # turns the file's −0.0 into 0.
     noise = A.AdditiveNoise(
         noise_type="uniform",
         spatial_mode="constant",
-        noise_params={"ranges": [(low / white, high / white) for low, high in ranges]},
+        noise_params={"ranges": [(low / white + 0.0, high / white + 0.0) for low, high in ranges]},
         approximation=1.0,
     )
     return "ShiftRGB", noise, {"channels"}
