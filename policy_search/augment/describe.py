@@ -14,11 +14,12 @@ _NEUTRAL: dict[str, tuple[float, float]] = {
     "rotate": (0, 0), "scale": (1, 1), "shear": (0, 0), "translate_percent": (0, 0), "translate_px": (0, 0),
     "brightness": (1, 1), "contrast": (1, 1), "saturation": (1, 1), "hue": (0, 0), "brightness_limit": (0, 0),
     "contrast_limit": (0, 0), "blur_limit": (0, 0), "mean_range": (0, 0), "donor_scale": (1, 1),
+    "noise_params": (0, 0),
 }  # fmt: skip
 _HIDDEN = {
     "__class_fullname__", "p", "transforms", "interpolation", "mask_interpolation", "border_mode", "fill", "fill_mask",
     "fit_output", "keep_ratio", "rotate_method", "balanced_scale", "metadata_key", "brightness_by_max",
-    "ensure_safe_range", "noise_scale_factor", "per_channel",
+    "ensure_safe_range", "noise_scale_factor", "per_channel", "approximation",
 }  # fmt: skip
 
 
@@ -107,6 +108,8 @@ def _values(node: dict[str, Any]) -> Iterator[tuple[str, Setting]]:
         if key in _HIDDEN or value is None:
             continue
         parts = value.items() if isinstance(value, dict) else [("", value)]
+        if key == "noise_params" and isinstance(value.get("ranges"), list):
+            parts = [(f"channel {i}", channel) for i, channel in enumerate(value["ranges"], start=1)]
         for axis, part in parts:
             setting = _setting(part)
             if setting != _NEUTRAL.get(key):
