@@ -38,6 +38,9 @@ def search(
         "checkpoint_every"
     ],
     crop: Annotated[int, typer.Option(help="Side of what the critic sees, pixels.")] = _default["crop"],
+    max_images: Annotated[int, typer.Option(help="Images read of each type, spread over the wells.")] = _default[
+        "max_images"
+    ],
     batch: Annotated[int, typer.Option(help="Images a step.")] = _default["batch"],
 ) -> None:
     """Learn one policy by gradient: OUT/policy.json. Ctrl-C stops it, the same command goes on."""
@@ -45,7 +48,7 @@ def search(
         data=data, out=out, target=_names(target), root=root, steps=steps, seed=seed, sub_policies=sub_policies,
         # "auto" is the CPU until the engine can use more.
         device="cpu" if device == "auto" else device, operations=_names(operations), crop=crop, batch=batch,
-        checkpoint_every=checkpoint_every,
+        max_images=max_images, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     from policy_search.relaxed.search import SearchDivergedError
     from policy_search.search_progress import SearchBar

@@ -9,7 +9,9 @@ from typing import Any
 
 from policy_search.relaxed.search import StepReport
 
-MISSING = "TensorBoard is not installed, so no scalars are written (history.jsonl has the same numbers): pip install tensorboard"
+MISSING = (
+    "no TensorBoard scalars, for it is not installed (history.jsonl has the same numbers): pip install tensorboard"
+)
 
 
 class Board:
@@ -28,7 +30,7 @@ class Board:
         except ImportError:
             warn(MISSING)
             return
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def __enter__(self) -> Board:
         return self
