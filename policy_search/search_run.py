@@ -168,7 +168,12 @@ def _advance(
         where = f", going on at step {begun}" if begun > first else ""
         tell(event(message=f"{_describe(data)}{where}"))
         board = held.enter_context(
-            Board(folder / "tensorboard", first_step=begun, warn=lambda text: tell(event(message=text)))
+            Board(
+                folder / "tensorboard",
+                first=first,
+                reports=history.reports,
+                warn=lambda text: tell(event(message=text)),
+            )
         )
         stopped = held.enter_context(stop_wanted())
         while search.done < s.steps and not stopped():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,18 +20,24 @@ class Board:
 
     Args:
         folder: of the event files.
-        first_step: what earlier event files there hold from this step on is void: it is written again.
+        reports: of the steps so far. What earlier event files there hold of later steps is void: those come again.
+        first: the first step of a search.
         warn: told once if tensorboard is missing; then nothing is written.
     """
 
-    def __init__(self, folder: Path, *, first_step: int, warn: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, *, reports: Sequence[StepReport], first: int, warn: Callable[[str], None]) -> None:
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             warn(MISSING)
             return
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+        if _comes_last(folder):
+            self._writer = SummaryWriter(str(folder), purge_step=first + len(reports))
+            return
+        self._writer = SummaryWriter(str(folder), purge_step=first)
+        for report in reports:
+            self.add(report)
 
     def __enter__(self) -> Board:
         return self
@@ -64,3 +71,19 @@ class Board:
         """Hand everything to the operating system: what is flushed survives the end of this process."""
         if self._writer is not None:
             self._writer.flush()
+
+
+def _comes_last(folder: Path) -> bool:
+    """Make sure that an event file begun now is read after those that are there; False if they had to be removed.
+
+    Readers sort the files by name, which begins with the second in which they were made and goes on with the process
+    number: of two files of one second the later one may be read first, and then hides what it should follow.
+    """
+    files = list(folder.glob("events.out.tfevents.*"))
+    newest = max((int(file.name.split(".")[3]) for file in files), default=0)
+    if newest > time.time():  # the clock was set back
+        for file in files:
+            file.unlink()
+        return False
+    time.sleep(max(0.0, newest + 1 - time.time()))
+    return True
