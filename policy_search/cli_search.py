@@ -62,8 +62,8 @@ def search(
         print(f"error: {error} The steps before it are in {out / 'history.jsonl'}.", file=sys.stderr)
         raise typer.Exit(DIVERGED) from None
     if outcome.document is None:
-        again = shlex.join(["policy-search", *sys.argv[1:]])
-        console.print(f"stopped with {outcome.left} steps left; to go on: {again}", soft_wrap=True, highlight=False)
+        console.print(f"stopped with {outcome.left} steps left; this goes on:", highlight=False)
+        console.print(shlex.join(["policy-search", *sys.argv[1:]]), soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(STOPPED)
     if outcome.made == 0:
         console.print(f"finished already: {outcome.policy_path}", soft_wrap=True, highlight=False)

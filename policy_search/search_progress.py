@@ -52,7 +52,7 @@ class SearchBar:
                 self._task = self._bar.add_task(phase, total=total, distance=distance, left=left)
             self._bar.update(self._task, completed=event.done, description=phase, distance=distance, left=left)
         elif event.done % max(1, total // LINES) == 0 or event.done == total:
-            spread = f"{event.report.spread:5.2f}" if event.report.step >= 0 else "    –"
+            spread = f"{event.report.spread:5.2f}" if event.report.spread > 0 else "    –"
             numbers = f"distance {distance}  spread {spread}  left {left}"
             self._console.print(f"{phase:<7} {event.done:>{len(str(total))}}/{total}  {numbers}", highlight=False)
 

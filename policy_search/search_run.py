@@ -192,10 +192,14 @@ def _advance(
 
 def _describe(data: SearchData) -> str:
     kind = " (synthetic)" if data.source.synthetic else ""
-    images = f"{len(data.pairs)} labelled images of {data.source.name}{kind}"
+    images = f"{_images(len(data.pairs), 'with labels')} of {data.source.name}{kind}"
     if not data.target:
         return f"source mode: {images}"
-    return f"target mode: {images}, {len(data.target)} images without labels of {', '.join(data.target_types)}"
+    return f"target mode: {images}, {_images(len(data.target), 'without')} of {', '.join(data.target_types)}"
+
+
+def _images(count: int, labels: str) -> str:
+    return f"{count} image{'' if count == 1 else 's'} {labels}"
 
 
 def _document(result: SearchResult, config: SearchConfig, data: SearchData) -> PolicyDocument:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,9 +78,9 @@ def test_ctrl_c_termination_and_kill_leave_a_run_that_ends_the_same(run, tmp_pat
         state = torch.load(out / "checkpoint.pt", weights_only=True)["state"]
         assert [row["step"] for row in lines(out)] == list(range(-30, state["done"]))
         assert len(lines(out)) >= count, "nothing is lost"
-        last = printed.splitlines()[-1]
-        assert last.startswith(f"stopped with {60 - state['done']} steps left; to go on: policy-search search --data ")
-        assert last.endswith(f" --out {out}")
+        stopped, again = printed.splitlines()[-2:]
+        assert stopped == f"stopped with {60 - state['done']} steps left; this goes on:"
+        assert again == shlex.join(["policy-search", *OPTIONS, "--out", str(out)])
         if reached:
             assert f"going on at step {reached - 30}" in printed
         reached = len(lines(out))
@@ -160,7 +161,7 @@ def events() -> list[SearchEvent]:
     """A search of 10 steps after 10 of warm-up that was continued at its 5th."""
     found = [SearchEvent(5, 10, 10, "a message")]
     for done in range(6, 21):
-        report = StepReport(done - 11, 0.1, 0.25, 0.1, 0.2, 1.5, 1.0, {})
+        report = StepReport(done - 11, 0.1, 0.25, 0.1, 0.2, 1.5 if done > 10 else 0.0, 1.0, {})
         found.append(SearchEvent(done, 10, 10, report=report))
     return found
 
