@@ -12,7 +12,7 @@ from rich.console import Console
 
 from policy_search.config import SearchConfig
 
-EXAMPLE = "Example: policy-search search --data demo/A172 --target BT474 --out runs/one"
+EXAMPLE = "Example: policy-search search --data demo/A172 --steps 60 --out runs/one"
 STOPPED, DIVERGED = 130, 1  # exit codes; 2 is bad input
 
 _default = {name: field.default for name, field in SearchConfig.model_fields.items()}

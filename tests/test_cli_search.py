@@ -188,3 +188,11 @@ def test_progress_counts_and_estimates(terminal: bool) -> None:
         assert "spread  1.50" in rows[-1]
         assert "spread     –" in rows[0]
         assert max(map(len, rows)) <= 80
+
+
+def test_help_fits_and_has_an_example(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, printed, _ = run("search", "--help")
+    assert code == 0
+    assert "Example: policy-search search --data" in printed
+    assert max(map(len, printed.splitlines())) <= 80
