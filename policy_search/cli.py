@@ -1,4 +1,4 @@
-"""The command line `policy-search`: run, preview, show, data."""
+"""The command line `policy-search`: run, search (in cli_search), preview, show, data."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
 from policy_search.cli_policies import register
+from policy_search.cli_search import EXAMPLE, search
 
 app = typer.Typer(
     name="policy-search",
@@ -26,6 +27,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats.")
 app.add_typer(data_app, name="data")
 register(app)
+app.command(epilog=EXAMPLE)(search)
 console = Console()
 MAX_ROWS = 24  # a longer table is summed up: nobody reads it
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policy_search.cells.errors import InputError
 
 
-class RunConfig(BaseModel):
-    """Everything that decides the outcome of `policy-search run`, and where it goes.
+class CommandConfig(BaseModel):
+    """What every command's configuration has in common.
 
     Raises:
         InputError: on construction, naming the option and what it expects.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "the configuration"
+            raise InputError(f"{option}: {first['msg']}, got {first['input']!r}") from None
+
+    def identity(self) -> dict[str, Any]:
+        """The part that two runs into one folder must have in common, as JSON types."""
+        raise NotImplementedError
+
+
+class RunConfig(CommandConfig):
+    """Everything that decides the outcome of `policy-search run`, and where it goes."""
 
     data: str = Field(description="dataset with the labelled cells, as for --data")
     out: Path = Field(description="run folder")
@@ -36,14 +52,6 @@ class RunConfig(BaseModel):
     probe_crop: int = Field(128, ge=32, multiple_of=8, description="side of the probe's training crops, pixels")
     max_images: int = Field(16, ge=1, description="images read of each split and cell type, spread over the wells")
 
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "the configuration"
-            raise InputError(f"{option}: {first['msg']}, got {first['input']!r}") from None
-
     def identity(self) -> dict[str, Any]:
         """The part that two runs into one folder must have in common: what a finished trial depends on.
 
@@ -52,3 +60,29 @@ class RunConfig(BaseModel):
         """
         where_and_how_far = {"out", "root", "storage", "trials", "finalists", "final_seeds"}
         return self.model_dump(mode="json", exclude=where_and_how_far)
+
+
+class SearchConfig(CommandConfig):
+    """Everything that decides the outcome of `policy-search search`, and where it goes.
+
+    The defaults that the engine has too (`relaxed.SearchSettings`) are the same there.
+    """
+
+    command: Literal["search"] = "search"
+    data: str = Field(description="dataset with the labelled cells, as for --data")
+    out: Path = Field(description="run folder")
+    target: tuple[str, ...] = Field((), description="types whose images are to be matched; none: source mode")
+    root: Path | None = Field(None, description="LIVECell's folder")
+    steps: int = Field(200, ge=1, description="steps in which policy and critic learn")
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    sub_policies: int = Field(8, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    operations: tuple[str, ...] = Field((), description="names in the catalogue; all when empty")
+    crop: int = Field(128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
+    batch: int = Field(8, ge=2, multiple_of=2, description="augmented images a step, and as many real ones")
+    max_images: int = Field(16, ge=1, description="images read of each cell type, spread over the wells")
+    checkpoint_every: int = Field(25, ge=1, description="steps that a killed run may lose")
+
+    def identity(self) -> dict[str, Any]:
+        """The part that decides the policy: all but where data and results lie, and how often the state is saved."""
+        return self.model_dump(mode="json", exclude={"out", "root", "checkpoint_every"})

@@ -14,8 +14,12 @@ from policy_search.cells.errors import InputError
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path in the target's folder; on success it replaces `path`, on an exception it is removed.
+
+    Args:
+        path: the target.
+        durable: wait until the disk has it, so that a power cut leaves the old file or the new one, never an empty one.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -36,8 +40,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(scratch, 0o666 & ~umask)
+        if durable:
+            _to_disk(scratch)
         os.replace(scratch, target)
+        if durable:
+            _to_disk(target.parent)
     finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def clear_scratch(path: str | Path) -> None:
+    """Remove what a killed process left of `replacing(path)`. Only for who owns the folder: it may be in use."""
+    target = Path(path)
+    for scratch in target.parent.glob(f".{target.name}.*{target.suffix}"):
         scratch.unlink(missing_ok=True)
 
 

@@ -96,11 +96,16 @@ def load_study_data(
     return StudyData(data, source.synthetic, fingerprint, tuple(train), tuple(domains), validation)
 
 
-def spread_over_wells(records: Sequence[ImageRecord], limit: int) -> tuple[ImageRecord, ...]:
-    """Up to `limit` records, one of every well in turn; within a well evenly spaced, in the order given."""
+def spread_over_wells(
+    records: Sequence[ImageRecord], limit: int, *, unlabelled: bool = False
+) -> tuple[ImageRecord, ...]:
+    """Up to `limit` records, one of every well in turn; within a well evenly spaced, in the order given.
+
+    Unlabelled records only where they are asked for.
+    """
     wells: dict[str, list[ImageRecord]] = {}
     for record in records:
-        if record.annotated:
+        if record.annotated or unlabelled:
             wells.setdefault(record.well, []).append(record)
     chosen: set[str] = set()
     share = -(-limit // max(len(wells), 1))

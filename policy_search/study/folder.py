@@ -20,7 +20,7 @@ from typing import Any
 from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder, write_json, write_text
-from policy_search.config import RunConfig
+from policy_search.config import CommandConfig
 
 
 class RunFolder:
@@ -50,7 +50,7 @@ class RunFolder:
                 ) from None
             yield
 
-    def claim(self, config: RunConfig, fingerprint: str) -> None:
+    def claim(self, config: CommandConfig, fingerprint: str) -> None:
         """Make the folder this configuration's, or check that it already is.
 
         Raises:

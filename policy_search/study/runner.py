@@ -18,13 +18,13 @@ from typing import Literal
 
 import numpy as np
 import optuna
-import torch
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from policy_search.augment import PolicyDocument
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
+from policy_search.relaxed.threads import one_thread
 from policy_search.study import report
 from policy_search.study.data import StudyData, load_study_data
 from policy_search.study.finals import second_round
@@ -95,7 +95,7 @@ def run_study(
     tell = progress or (lambda event: None)
     with ExitStack() as held:
         held.enter_context(_quiet_optuna())
-        held.enter_context(_one_thread())
+        held.enter_context(one_thread())
         # What the user gave is looked at before the run folder is made: bad input leaves nothing behind.
         if config.storage is not None:
             check_url(config.storage)
@@ -268,18 +268,6 @@ def _close_stale(study: optuna.Study) -> None:
     """Trials that are still running belong to a process that is gone: the folder has one owner."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums differ in the last bits with the number of threads, and training amplifies that: one thread makes a study
-    repeat on any number of cores. The networks are too small to gain from more (and lose much on a busy machine)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

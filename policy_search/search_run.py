@@ -1,0 +1,227 @@
+"""One search from start to end in its folder: steps, checkpoints, policy.json. Resumable at every step.
+
+config.json       the configuration and the data's fingerprint
+checkpoint.pt     the state of the search, replaced every few steps
+history.jsonl     the numbers of every step
+tensorboard/      the same as scalars
+preview.png       what the policy does to images of the source
+policy.json       the policy; written last, so a folder that has it is finished
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policy_search.augment import PolicyDocument, Provenance, load_policy
+from policy_search.augment.preview import save_preview
+from policy_search.cells.errors import InputError
+from policy_search.cells.files import clear_scratch
+from policy_search.config import SearchConfig
+from policy_search.interrupts import stop_wanted
+from policy_search.relaxed.catalogue import CATALOGUE
+from policy_search.relaxed.checkpoint import load_checkpoint, save_checkpoint
+from policy_search.relaxed.export import export_policy
+from policy_search.relaxed.search import Search, SearchResult, SearchSettings, StepReport
+from policy_search.relaxed.threads import one_thread
+from policy_search.relaxed.watch import Watch
+from policy_search.search_data import SearchData, load_search_data, source_sampler, target_sampler
+from policy_search.search_history import History
+from policy_search.study.folder import RunFolder
+from policy_search.tensorboard import Board
+
+
+@dataclass(frozen=True)
+class SearchEvent:
+    """What is told on the way: a line to print, or a step that was made.
+
+    Attributes:
+        done, warmup, steps: steps made, the warm-up included; how many of them are warm-up, and how many follow.
+        message: a line to print.
+        report: of the step just made.
+    """
+
+    done: int
+    warmup: int
+    steps: int
+    message: str = ""
+    report: StepReport | None = None
+
+
+Listener = Callable[[SearchEvent], None]
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """Where a search stands.
+
+    Attributes:
+        folder: the run folder.
+        document: the policy; None while the search is not finished.
+        made: steps that this call made, the warm-up included.
+        left: steps that are still to be made.
+    """
+
+    folder: Path
+    document: PolicyDocument | None
+    made: int
+    left: int
+
+    @property
+    def policy_path(self) -> Path:
+        """policy.json."""
+        return self.folder / "policy.json"
+
+
+def run_search(config: SearchConfig, *, listener: Listener | None = None) -> SearchOutcome:
+    """Run or continue the search of `config` in its folder; a finished one is only read.
+
+    SIGINT and SIGTERM end the run after the step it is in, with a checkpoint. A run that was killed goes on from its
+    last checkpoint; on a CPU it ends with the same policy and history, bit for bit, as one that was never stopped.
+
+    Args:
+        config: see `SearchConfig`.
+        listener: called at every step; what it raises stops the run, which can then be continued.
+
+    Raises:
+        InputError: options, data or folder that cannot be used; a full disk.
+        SearchDivergedError: a loss is not finite, or the critic has collapsed; names the step and the losses.
+    """
+    tell = listener or (lambda event: None)
+    with ExitStack() as held:
+        held.enter_context(one_thread())
+        # What the user gave is looked at before the run folder is made: bad input leaves nothing behind.
+        settings = search_settings(config)
+        data = load_search_data(config)
+        run = RunFolder(config.out)
+        held.enter_context(run.owned())
+        run.claim(config, data.fingerprint)
+        policy, checkpoint = run.path / "policy.json", run.path / "checkpoint.pt"
+        if policy.is_file():
+            return SearchOutcome(run.path, load_policy(policy), 0, 0)
+        for name in ("config.json", "checkpoint.pt", "history.jsonl", "preview.png", "policy.json"):
+            clear_scratch(run.path / name)
+        search = Search(source_sampler(data), target_sampler(data), settings, config.seed)
+        if checkpoint.is_file():
+            load_checkpoint(checkpoint, search, seed=config.seed, fingerprint=data.fingerprint)
+        try:
+            reports, made = _advance(search, config, data, run.path, tell)
+        except OSError as error:
+            raise InputError(
+                f"cannot write into {run.path} at step {search.done}: {error.strerror or error}. "
+                "Make room there and repeat the command to go on."
+            ) from error
+        if search.done < settings.steps:
+            return SearchOutcome(run.path, None, made, settings.steps - search.done)
+        result = SearchResult(search.average, reports, search.statistics, settings, config.seed)
+        document = _document(result, config, data)
+        save_preview(document, data.source, run.path / "preview.png", seed=config.seed)
+        document.save(policy)
+        return SearchOutcome(run.path, document, made, 0)
+
+
+def search_settings(config: SearchConfig) -> SearchSettings:
+    """The engine's settings for a configuration.
+
+    Raises:
+        InputError: an operation that is not in the catalogue, or a device that the engine cannot use.
+    """
+    known = [operation.name for operation in CATALOGUE]
+    unknown = [name for name in config.operations if name not in known]
+    if unknown:
+        raise InputError(f"--operations: unknown operation {unknown[0]!r}, expected names among {', '.join(known)}")
+    if config.device != "cpu":
+        raise InputError(f"--device {config.device}: the search runs on the CPU only so far; use --device cpu")
+    return SearchSettings(
+        operation_names=config.operations,
+        sub_policies=config.sub_policies,
+        steps=config.steps,
+        batch=config.batch,
+        crop=config.crop,
+    )
+
+
+def _advance(
+    search: Search, config: SearchConfig, data: SearchData, folder: Path, tell: Listener
+) -> tuple[list[StepReport], int]:
+    """Step until the end or until the user wants to stop; a checkpoint stands at the end of either.
+
+    Returns:
+        All reports of the search, and how many of them were made here.
+    """
+    s = search.settings
+    first, begun = -s.warmup, search.done
+
+    def event(**contents: Any) -> SearchEvent:
+        return SearchEvent(search.done - first, s.warmup, s.steps, **contents)
+
+    watch = Watch()
+    with ExitStack() as held:
+        history = held.enter_context(History(folder / "history.jsonl", first=first, done=begun))
+        if begun == s.steps:
+            return history.reports, 0
+        for report in history.reports:
+            watch(report)
+        where = f", going on at step {begun}" if begun > first else ""
+        tell(event(message=f"{_describe(data)}{where}"))
+        board = held.enter_context(
+            Board(
+                folder / "tensorboard",
+                first=first,
+                reports=history.reports,
+                warn=lambda text: tell(event(message=text)),
+            )
+        )
+        stopped = held.enter_context(stop_wanted())
+        while search.done < s.steps and not stopped():
+            report = search.step()
+            history.append(report)
+            board.add(report)
+            watch(report)
+            if (search.done - first) % config.checkpoint_every == 0 or search.done == s.steps or stopped():
+                # The checkpoint comes last: what it counts on is on the disk before it.
+                board.flush()
+                history.sync()
+                save_checkpoint(folder / "checkpoint.pt", search, seed=config.seed, fingerprint=data.fingerprint)
+            tell(event(report=report))
+        return history.reports, search.done - begun
+
+
+def _describe(data: SearchData) -> str:
+    kind = " (synthetic)" if data.source.synthetic else ""
+    images = f"{_images(len(data.pairs), 'with labels')} of {data.source.name}{kind}"
+    if not data.target:
+        return f"source mode: {images}"
+    return f"target mode: {images}, {_images(len(data.target), 'without')} of {', '.join(data.target_types)}"
+
+
+def _images(count: int, labels: str) -> str:
+    return f"{count} image{'' if count == 1 else 's'} {labels}"
+
+
+def _document(result: SearchResult, config: SearchConfig, data: SearchData) -> PolicyDocument:
+    """The policy with its provenance: nothing in it that two equal runs would not share."""
+    from policy_search.study.provenance import versions  # loads Optuna, which only the end needs
+
+    provenance = Provenance.model_validate(
+        {
+            "name": "searched",
+            "family": "searched",
+            "data": config.data,
+            "fingerprint": data.fingerprint,
+            "synthetic": data.source.synthetic,
+            "seed": config.seed,
+            "mode": "target" if data.target else "source",
+            "targets": list(data.target_types),
+            "images": len(data.pairs),
+            "target_images": len(data.target),
+            "settings": {**config.identity(), "engine": result.settings.model_dump(mode="json")},
+            "versions": versions(),
+        }
+    )
+    # Cutout was searched on crops; an image gets as many holes per area.
+    area = sum(image.shape[0] * image.shape[1] for image, _ in data.pairs) / len(data.pairs)
+    return export_policy(result, provenance, holes=max(1, round(area / result.settings.crop**2)))
