@@ -205,8 +205,8 @@ def report(facts: dict[str, Any], command: str) -> str:
         f"| one plain warp | {milliseconds(policy['warp'])} |",
         *(f"| {name} | {milliseconds(policy[name])} |" for name in POLICY),
         "",
-        f"From 1 x 1 to 40 x 4 it grows {facts['policy_growth']:.2f}×. Rows without a plan choose from all groups in",
-        "every stage.",
+        f"From 1 x 1 to 40 x 4 it grows {facts['policy_growth']:.2f}×. All rows but that of the default",
+        "plan choose from all groups in every stage.",
         "",
         "## How a step grows",
     ]

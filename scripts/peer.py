@@ -87,6 +87,7 @@ class Peer:
         seed: int,
         cpu_seconds: int | None = None,
         overrides: Sequence[str] = (),
+        modules: Sequence[Path] = (),
     ) -> PeerRun:
         """`autoalbument-search` on `data` (see `write_pairs`) in one thread.
 
@@ -96,6 +97,7 @@ class Peer:
             epochs: at most so many.
             cpu_seconds: the kernel ends the process after so many; the policy is then that of the last whole epoch.
             overrides: further settings, as on its command line.
+            modules: Python files that these settings name, put beside its configuration.
 
         Raises:
             InputError: `out` exists.
@@ -105,6 +107,8 @@ class Peer:
             raise InputError(f"{out} is there already: name a new folder, or remove it first")
         out = out.resolve()
         shutil.copytree(self.folder / "config", out / "config")
+        for module in modules:
+            shutil.copy(module, out / "config")
         timing = out / "timing.json"
         command = [
             str(self.command), "--config-dir", str(out / "config"), f"hydra.run.dir={out / 'run'}", f"seed={seed}",
