@@ -59,7 +59,7 @@ class Case:
 
 
 def some_operations(count: int | None) -> tuple[str, ...]:
-    """`count` names that cover the groups evenly, geometry and tone before the rest; all of them for None."""
+    """`count` names taken from the groups in turn, so that few still cover many; () for None, which means all."""
     if count is None:
         return ()
     groups: dict[str, list[str]] = {}
@@ -88,21 +88,25 @@ def _identity(
     return Applied(centre(image, size) + still, centre(mask, size), still.expand(len(image)))
 
 
-def policy_only(case: Case, image: Tensor, mask: Tensor) -> Callable[[], None]:
-    """Forward and backward of the policy application alone: all images, gradients to every parameter."""
-    generator = torch.Generator().manual_seed(0)
+def make_policy(case: Case) -> RelaxedPolicy:
+    """The policy of a case, without a search around it."""
     settings = case.settings()
-    policy = RelaxedPolicy(
+    return RelaxedPolicy(
         operations(*settings.operation_names),
         sub_policies=settings.sub_policies,
         plan=settings.plan,
-        generator=generator,
+        generator=torch.Generator().manual_seed(0),
     )
-    ones = torch.ones(len(image), image.shape[1], case.size, case.size)
+
+
+def policy_only(policy: RelaxedPolicy, size: int, image: Tensor, mask: Tensor) -> Callable[[], None]:
+    """Forward and backward of the policy application alone: all images, gradients to every parameter."""
+    generator = torch.Generator().manual_seed(0)
+    ones = torch.ones(len(image), image.shape[1], size, size)
 
     def run() -> None:
         policy.zero_grad(set_to_none=True)
-        applied = policy(image, mask, generator, fill=0.5, size=case.size)
+        applied = policy(image, mask, generator, fill=0.5, size=size)
         torch.autograd.backward(
             [applied.image, applied.mask, applied.log_choice], [ones, ones[:, :1], torch.ones(len(image))]
         )
@@ -154,7 +158,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         else:
             side = case.size + 2 * MARGIN
             image, mask = CropSampler(pairs).sample(case.batch, side, torch.Generator().manual_seed(0))
-            jobs[name] = policy_only(case, image, mask)
+            jobs[name] = policy_only(make_policy(case), case.size, image, mask)
             jobs.setdefault("warp", plain_warp(image, mask, case.size))
     seconds = in_turn(jobs, request["repeats"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

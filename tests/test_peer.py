@@ -9,9 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import scipy.stats
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts" / "peer_side"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
+from halves import Halves
 from peer import Peer, write_pairs
+from planted_shift import distance
+from steps import ROOT
 
 from policy_search.cells.errors import InputError
 
@@ -45,7 +52,9 @@ def peer(tmp_path: Path) -> Peer:
 
 
 def test_a_finished_search_gives_the_last_policy(peer: Peer, tmp_path: Path) -> None:
-    run = peer.search(tmp_path / "data", tmp_path / "out", batch=16, epochs=3, seed=0)
+    module = ROOT / "scripts" / "peer_side" / "halves.py"
+    run = peer.search(tmp_path / "data", tmp_path / "out", batch=16, epochs=3, seed=0, modules=[module])
+    assert (tmp_path / "out" / "config" / "halves.py").read_text() == module.read_text()
     policy = json.loads(run.policy.read_text())
     assert policy == {"epoch": 2, "threads": "1", "data": str(tmp_path / "data")}
     assert run.epochs == 3
@@ -98,3 +107,21 @@ def test_grey_images_are_written_as_three_equal_channels(tmp_path: Path) -> None
     mean, deviation = (float(s.split("=[")[1].split(",")[0]) for s in settings)
     assert mean == pytest.approx(image.mean() / 255, abs=1e-4)
     assert deviation == pytest.approx(image.std() / 255, abs=1e-4)
+
+
+def test_the_loader_puts_the_target_where_the_critic_expects_real_images() -> None:
+    data = torch.utils.data.TensorDataset(torch.arange(20))  # 0 to 9 are the source, 10 to 19 the target
+    batches = [batch for (batch,) in Halves(data, batch_size=8, shuffle=True, drop_last=True)]
+    assert len(batches) == 2
+    for batch in batches:
+        assert (batch[:4] < 10).all()
+        assert (batch[4:] >= 10).all()
+    assert len(torch.cat(batches).unique()) == 16
+
+
+def test_distance_of_grey_levels_is_wasserstein() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 200, 500), rng.integers(50, 256, 700)
+    shares = [np.bincount(values, minlength=256) / len(values) for values in (first, second)]
+    assert distance(*shares) == pytest.approx(scipy.stats.wasserstein_distance(first, second))
+    assert distance(shares[0], shares[0]) == 0
