@@ -133,7 +133,7 @@ class Peer:
             # wait4 and not getrusage(RUSAGE_CHILDREN): that one's memory is the largest of all children so far.
             _, status, usage = os.wait4(process.pid, 0)
         code = process.returncode = os.waitstatus_to_exitcode(status)
-        stopped = cpu_seconds is not None and code in (-signal.SIGXCPU, -signal.SIGKILL)
+        stopped = cpu_seconds is not None and code == -signal.SIGXCPU
         finished = len(list((out / "run" / "policy").glob("epoch_*.json")))
         if (code != 0 and not stopped) or not finished:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
