@@ -143,7 +143,7 @@ def in_turn(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, li
         for name, job in jobs.items():
             started = time.process_time()
             job()
-            seconds[name].append(time.process_time() - started)
+            seconds[name].append(round(time.process_time() - started, 5))
     return seconds
 
 
