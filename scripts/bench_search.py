@@ -169,7 +169,7 @@ def versus(facts: dict[str, Any]) -> list[str]:
         "loss on both halves, and its encoder is the critic); ours trains a small critic and no task network. The",
         f"peer blends all 14 operations softly in every stage; ours draws from {facts['operations']}. The peer crashes",
         f"on one channel and gets the grey images three times. It runs on torch {versions['torch']} and Python",
-        f"{versions['python']}, which its pinned dependencies want. A step of one is not worth a step of the other: see",
+        f"{versions['python']}, which its pinned dependencies want. A step of one is not a step of the other: see",
         "what the policies do for a detector before calling either search better.",
     ]
 
@@ -178,11 +178,12 @@ def report(facts: dict[str, Any], command: str) -> str:
     """The result file."""
     measured = facts["measured"]
     policy, variants = measured["policy"], measured["variants"]
+    synthetic = " (synthetic cells)" if facts["data"].startswith("demo/") else ""
     lines = [
         "# What a step of the search costs",
         "",
         f"{facts['date']}, commit {facts['commit']}, one thread, torch {facts['versions']['torch']}, {facts['machine']}"
-        f" with {facts['cores']} cores, load {facts['loadavg'][2]:.1f}. Images: {facts['data']}.",
+        f" with {facts['cores']} cores, load {facts['loadavg'][2]:.1f}. Images: {facts['data']}{synthetic}.",
         f"Written by `{command}`; all figures also in `search_speed.json`.",
         "",
         f"CPU seconds, median (range) after {WARM_UP} steps of warm-up in which the policy learns. {HEADLINE} (sub-"
