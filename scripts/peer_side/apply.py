@@ -13,6 +13,7 @@ from pathlib import Path
 import albumentations as A
 import cv2
 import numpy as np
+from albumentations.pytorch import ToTensorV2
 
 
 def main(policies, images, count, draws):
@@ -21,7 +22,9 @@ def main(policies, images, count, draws):
     for path in Path(policies).glob("epoch_*.json"):
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002  # what Albumentations 0.5.2 draws from
-        policy = A.load(str(path))
+        emitted = A.load(str(path))
+        # It ends with the normalisation for its own network, which is no augmentation.
+        policy = A.Compose([t for t in emitted if not isinstance(t, (A.Normalize, ToTensorV2))])
         total = np.zeros(256)
         for picture in pictures:
             for _ in range(int(draws)):
