@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo bench-search test lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -19,6 +19,10 @@ $(READY): pyproject.toml scripts/install_detectron2.py
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
+
+# PEER=FOLDER adds AutoAlbument: a folder with its config and its Python 3.8 environment (scripts/peer.py).
+bench-search: $(READY)
+	$(BIN)/python scripts/bench_search.py $(if $(PEER),--peer $(PEER))
 
 test: lint
 	$(BIN)/python -m pytest
