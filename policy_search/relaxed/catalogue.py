@@ -220,7 +220,7 @@ CATALOGUE: tuple[Operation, ...] = (
     Operation(
         "gaussian_noise",
         Group.TEXTURE,
-        Range(0.0, 0.12, identity=0, start=(0.005, 0.02)),
+        Range(0.0, 0.12, identity=0, start=(0.005, 0.02), rest=0.003),
         emissions.noise,
         pixels=texture.gaussian_noise,
     ),

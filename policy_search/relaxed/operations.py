@@ -7,7 +7,7 @@ catalogue must do is in the docstring of `Operation` and is tested for each.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,10 +29,15 @@ class Group(StrEnum):
     OCCLUSION = "occlusion"
 
 
-Plan = tuple[tuple[Group, ...], ...]
+Plan = tuple[tuple[str, ...], ...]  # groups, or names of operations
 
 # Which groups each stage chooses from: geometry first, so that one warp does it, then pixels, as optics and camera do.
 PLAN: Plan = ((Group.POSE,), (Group.SHAPE,), (Group.TONE,), (Group.TEXTURE, Group.OCCLUSION))
+
+
+def simple_plan(names: Sequence[str]) -> Plan:
+    """A stage for every operation, in the order given: no choices, one gate and one range each."""
+    return tuple((name,) for name in names)
 
 
 def free_plan(stages: int) -> Plan:
@@ -65,6 +70,8 @@ class Range:
         start: the range before learning.
         logarithmic: the learnt ends move in the logarithm (factors), though a draw is uniform in the unit itself.
         whole: draws are whole numbers, uniform over both rounded ends and all between.
+        rest: where a policy that starts by changing nothing begins, if not at the bound next to the identity: an
+            effect that grows with the square of the magnitude has no gradient there.
         single: the emitted transform takes one number, not two: both ends are the middle, and `start` is that twice.
     """
 
@@ -75,6 +82,7 @@ class Range:
     logarithmic: bool = False
     whole: bool = False
     single: bool = False
+    rest: float | None = None
 
     def forward(self, value: float) -> float:
         """The unit in which the ends are learnt."""
@@ -98,6 +106,14 @@ class Range:
             return math.log(middle / (1 - middle)), 0.0
         half = (last - first) / 2 / min(middle, 1 - middle)
         return math.log(middle / (1 - middle)), math.log(half / (1 - half))
+
+    def raw_rest(self) -> float:
+        """The raw centre of the magnitude nearest to the identity, a little off the bounds, where the gradient would vanish."""
+        low, high = self.forward(self.low), self.forward(self.high)
+        rest = min(max(self.identity, self.low), self.high) if self.rest is None else self.rest
+        place = (self.forward(rest) - low) / (high - low)
+        place = min(max(place, 0.003), 0.997)
+        return math.log(place / (1 - place))
 
     def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
         """Magnitudes uniform between the ends (all (B,)), reparameterised; `uniform` in [0, 1)."""
@@ -163,6 +179,14 @@ class Operation:
         """The magnitude that does nothing; an operation without a magnitude is done by 1 and undone by 0."""
         return 0.0 if self.magnitude is None else self.magnitude.identity
 
+    @property
+    def rests(self) -> bool:
+        """Whether its least magnitude leaves the image nearly as it is, so that it can grow from nothing."""
+        span = self.magnitude
+        if span is None or span.single or self.hole is not None:
+            return False
+        return max(span.low - span.identity, span.identity - span.high) < 0.1 * (span.high - span.low)
+
     def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
         """Magnitudes (B,) within the ends (B,); 1 where there is no magnitude."""
         return torch.ones_like(uniform) if self.magnitude is None else self.magnitude.draw(low, high, uniform)
@@ -195,11 +219,12 @@ class Operation:
         fill: float,
         *,
         labels: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
 
         `gate` is 0 or 1 in value. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
-        `paste` alone. Returns image and mask of the same shapes, on the 8-bit grid and binary.
+        `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None. Returns image and mask of the same shapes, on the 8-bit grid and binary.
 
         Raises:
             ValueError: a `paste` without labels.
@@ -207,8 +232,9 @@ class Operation:
         if self.matrix is not None:
             return warp(image, mask, self.matrix(self.effective(magnitude, gate)), fill)
         if self.curve is not None:
-            shape = (len(image), self.noise)
-            noise = torch.rand(shape, generator=generator, device=image.device, dtype=image.dtype)
+            if noise is None:
+                shape = (len(image), self.noise)
+                noise = torch.rand(shape, generator=generator, device=image.device, dtype=image.dtype)
             curve = self.bend(tone.identity_curve(image), tone.histogram(image), magnitude, gate, noise)
             return tone.apply_curve(image, curve), mask
         blend = tone.columns(gate)

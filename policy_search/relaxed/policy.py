@@ -1,23 +1,13 @@
 """The learnt policy: P sub-policies of S stages, each a softmax over K operations with gates and magnitude ranges.
 
-Each stage chooses among the groups that the plan gives it. Where every stage chooses from everything, the operation
-that is learnt first (tone, always) takes all stages, and none is left for the others.
+Each stage chooses among the groups (or single operations) that the plan gives it. Where every stage chooses from
+everything, the operation that is learnt first (tone, always) takes all stages, and none is left for the others.
 
 Parameters are shared: a base (per stage and operation for the choice, per operation for gate and magnitude) that every
 image trains, plus a small offset per sub-policy. Without the shared base each of the P * S * K parameters sees too few
 images to move.
 
-Every draw is hard. In the forward value each image goes through one sub-policy, one operation per stage, on or off,
-exactly as Albumentations will run it, so image and mask always belong together (no half-blended ghost under a sharp
-mask) and the searched images have the statistics of the emitted ones. (One exception: consecutive warps are resampled
-once here, twice there; see `warp.Canvas`.) Only the gradient is relaxed, in one of two ways:
-
-* "sampled" (default): only the drawn operation is computed. Gradient to its magnitude by reparameterisation, to its
-  gate by the straight-through relaxed Bernoulli. The choice has no such gradient: a derivative at the drawn operation
-  cannot know how much better another one is (brightness at its best, next to a contrast that never lifts a dark image,
-  both have none). `log_choice` is for the score-function gradient, which compares outcomes.
-* "soft": all K operations are computed and the gradient is that of the weighted sum with relaxed gates (Faster
-  AutoAugment's form) around the same hard value. K times the cost; dense gradients.
+How a draw acts on images, and where its gradient comes from, is in application.py.
 """
 
 from __future__ import annotations
@@ -30,18 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from policy_search.relaxed.operations import PLAN, Operation, Plan
-from policy_search.relaxed.tone import straight_through
-from policy_search.relaxed.warp import Canvas
 
-Application = Literal["sampled", "soft"]
-
-
-class Applied(NamedTuple):
-    """Augmented images (B, C, H, W) and masks (B, 1, H, W), and the log-probability (B,) of the operations chosen."""
-
-    image: Tensor
-    mask: Tensor
-    log_choice: Tensor
+Start = Literal["varied", "identity"]
+# Raw width and gate of a policy that starts at the identity: a range of 8 % of what the bounds leave, nearly always on
+# (a closed gate hides its operation's magnitude from the gradient), or nearly always off where nothing lies near the
+# identity.
+_NARROW, _OPEN, _SHUT = -4.0, 5.0, -3.0
 
 
 @dataclass(frozen=True)
@@ -51,14 +35,16 @@ class Draw:
     Attributes:
         sub_policy: (B,) int64.
         choice: (B, S) int64, index of the operation.
-        logistic: (B, S, K) noise of the relaxed gates; a gate is open where logit + noise > 0.
+        logistic: (B, S, K) noise of the gates; a gate is open where logit + noise > 0.
         uniform: (B, S, K) in [0, 1): the place of the magnitude within its range.
+        noise: (B, S, 2) in [0, 1): what tone operations draw besides.
     """
 
     sub_policy: Tensor
     choice: Tensor
     logistic: Tensor
     uniform: Tensor
+    noise: Tensor
 
 
 class Table(NamedTuple):
@@ -83,7 +69,8 @@ class RelaxedPolicy(nn.Module):
         generator: draws the first offsets, which tell the sub-policies and the stages apart.
         temperature: of the softmax over operations and of the relaxed gates.
         spread: standard deviation of the first offsets of the choices; the others' is a third.
-        gate: the gate probability before learning.
+        start: "varied", with the catalogue's ranges and gates of one half, or "identity", where the policy begins by
+            changing nothing and every change has to be earned.
     """
 
     allowed: Tensor  # (S, K) bool, what the plan lets each stage choose
@@ -97,11 +84,11 @@ class RelaxedPolicy(nn.Module):
         plan: Plan = PLAN,
         temperature: float = 1.0,
         spread: float = 0.3,
-        gate: float = 0.5,
+        start: Start = "varied",
     ) -> None:
         super().__init__()
         # A stage whose groups have no operation (the caller has left them out) is left out too.
-        allowed = [[operation.group in groups for operation in operations] for groups in plan]
+        allowed = [[o.group in entries or o.name in entries for o in operations] for entries in plan]
         allowed = [row for row in allowed if any(row)]
         if not allowed or sub_policies < 1:
             raise ValueError(
@@ -110,18 +97,20 @@ class RelaxedPolicy(nn.Module):
             )
         self.operations = tuple(operations)
         self.register_buffer("allowed", torch.tensor(allowed), persistent=False)
-        geometric = [any(row[k] and o.matrix is not None for k, o in enumerate(self.operations)) for row in allowed]
-        self._last_warp = max((s for s, warps in enumerate(geometric) if warps), default=-1)
+        # The same on the host: reading a tensor on another device inside the step would wait for that device.
+        self.stage_operations = tuple(
+            tuple((k, o) for k, o in enumerate(self.operations) if row[k]) for row in allowed
+        )
         self.temperature = temperature
         stages, count = len(allowed), len(self.operations)
         shape = (sub_policies, stages, count)
-        starts = [(0.0, 0.0) if o.magnitude is None else o.magnitude.raw_start() for o in self.operations]
+        starts = [_start(operation, start) for operation in self.operations]
         self.base = nn.ParameterDict(
             {
                 "choice": nn.Parameter(torch.zeros(stages, count)),
-                "gate": nn.Parameter(torch.full((count,), gate).logit()),
-                "centre": nn.Parameter(torch.tensor([start[0] for start in starts])),
-                "width": nn.Parameter(torch.tensor([start[1] for start in starts])),
+                "gate": nn.Parameter(torch.tensor([gate for gate, _, _ in starts])),
+                "centre": nn.Parameter(torch.tensor([centre for _, centre, _ in starts])),
+                "width": nn.Parameter(torch.tensor([width for _, _, width in starts])),
             }
         )
         deviations = {"choice": spread, "gate": spread / 3, "centre": spread / 3, "width": spread / 3}
@@ -177,109 +166,8 @@ class RelaxedPolicy(nn.Module):
         uniform = torch.rand(shape, generator=generator, device=device)
         # Keeps the logarithms finite at the ends of [0, 1).
         place = torch.rand(shape, generator=generator, device=device).clamp(1e-6, 1 - 1e-6)
-        return Draw(sub_policy, choice, place.logit(), uniform)
-
-    def forward(
-        self,
-        image: Tensor,
-        mask: Tensor,
-        generator: torch.Generator,
-        *,
-        fill: float,
-        size: int | None = None,
-        application: Application = "sampled",
-        draw: Draw | None = None,
-    ) -> Applied:
-        """Augment a batch.
-
-        Args:
-            image: (B, C, H, W) float in [0, 1], multiples of 1/255, C 1 or 3.
-            mask: (B, 1, H, W) float, 0 or 1.
-            generator: all randomness, on the images' device.
-            fill: in [0, 1], what a warp or a hole uncovers.
-            size: side of the square in the middle that is wanted (the rest is context for warps); all when None.
-            application: see the module's docstring; the value has the same distribution either way.
-            draw: instead of a fresh one.
-        """
-        draw = self.draw(len(image), generator) if draw is None else draw
-        table = Table(*(entry[draw.sub_policy] for entry in self.table()))  # each (B, S, K)
-        logit = self.raw("gate")[draw.sub_policy]
-        relaxed = torch.sigmoid((logit + draw.logistic) / self.temperature)
-        gates = straight_through((logit + draw.logistic > 0).to(relaxed.dtype), relaxed)
-        log_weight = self.log_weight()[draw.sub_policy]
-        canvas = Canvas(image, mask, fill)
-        for stage in range(self.stages):
-            if stage == self._last_warp + 1:
-                canvas.render(size)
-            here = Table(*(entry[:, stage] for entry in table))._replace(gate=gates[:, stage])
-            chosen, place = draw.choice[:, stage], draw.uniform[:, stage]
-            if application == "sampled":
-                self._sampled(canvas, here, chosen, place, generator)
-            else:
-                self._soft(canvas, here, log_weight[:, stage], chosen, place, generator)
-        canvas.render(size)
-        return Applied(canvas.image, canvas.mask, log_weight.gather(2, draw.choice[..., None]).sum((1, 2)))
-
-    def _sampled(
-        self,
-        canvas: Canvas,
-        table: Table,
-        choice: Tensor,
-        uniform: Tensor,
-        generator: torch.Generator,
-    ) -> None:
-        """One stage, each drawn operation on the images that drew it. Table entries are (B, K), gates 0 or 1."""
-        rows_of: dict[int, Tensor] = {k: torch.nonzero(choice == k)[:, 0] for k in choice.unique().tolist()}
-        back = torch.argsort(torch.cat(list(rows_of.values())))
-        gates, magnitudes, matrices = {}, {}, []
-        for k, rows in rows_of.items():
-            operation = self.operations[k]
-            gates[k] = table.gate[rows, k]
-            magnitudes[k] = operation.draw(table.low[rows, k], table.high[rows, k], uniform[rows, k])
-            if operation.matrix is None:
-                matrices.append(torch.eye(3, device=uniform.device, dtype=uniform.dtype).expand(len(rows), 3, 3))
-            else:
-                matrices.append(operation.matrix(operation.effective(magnitudes[k], gates[k])))
-        if any(self.operations[k].matrix is not None for k in rows_of):
-            canvas.move(torch.cat(matrices)[back])
-        if all(self.operations[k].matrix is not None for k in rows_of):
-            return
-        canvas.render()
-        images, masks = [], []
-        for k, rows in rows_of.items():
-            operation = self.operations[k]
-            image, mask = canvas.image[rows], canvas.mask[rows]
-            if operation.matrix is None:
-                image, mask = operation.apply(image, mask, magnitudes[k], gates[k], generator, canvas.fill)
-            images.append(image)
-            masks.append(mask)
-        canvas.image, canvas.mask = torch.cat(images)[back], torch.cat(masks)[back]
-
-    def _soft(
-        self,
-        canvas: Canvas,
-        table: Table,
-        log_weight: Tensor,
-        choice: Tensor,
-        uniform: Tensor,
-        generator: torch.Generator,
-    ) -> None:
-        """One stage, all operations; the value of the drawn one, the gradient of the weighted sum."""
-        canvas.render()
-        image, mask = canvas.image, canvas.mask
-        blends = [torch.zeros_like(image), torch.zeros_like(mask)]
-        values = [torch.zeros_like(image), torch.zeros_like(mask)]
-        for k, operation in enumerate(self.operations):
-            if torch.isinf(log_weight[0, k]):
-                continue
-            magnitude = operation.draw(table.low[:, k], table.high[:, k], uniform[:, k])
-            changed = operation.apply(image, mask, magnitude, table.gate[:, k], generator, canvas.fill)
-            share = log_weight[:, k, None, None, None].exp()
-            chosen = (choice == k)[:, None, None, None]
-            for i, output in enumerate(changed):
-                blends[i] = blends[i] + share * output
-                values[i] = torch.where(chosen, output.detach(), values[i])
-        canvas.image, canvas.mask = (straight_through(v, b) for v, b in zip(values, blends, strict=True))
+        noise = torch.rand((batch, self.stages, 2), generator=generator, device=device)
+        return Draw(sub_policy, choice, place.logit(), uniform, noise)
 
     def describe(self, threshold: float = 0.02) -> str:
         """A readable table: for each stage, operations by mean weight over the sub-policies, with gate and range."""
@@ -303,3 +191,13 @@ class RelaxedPolicy(nn.Module):
     def extra_repr(self) -> str:
         """The table, so that printing the module shows what it has learnt."""
         return self.describe()
+
+
+def _start(operation: Operation, start: Start) -> tuple[float, float, float]:
+    """Raw gate, centre and width before learning."""
+    span = operation.magnitude
+    if start == "varied":
+        return (0.0, 0.0, 0.0) if span is None else (0.0, *span.raw_start())
+    if span is None:
+        return _SHUT, 0.0, 0.0
+    return _OPEN if operation.rests else _SHUT, span.raw_rest(), 0.0 if span.single else _NARROW

@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from policy_search.relaxed import losses
+from policy_search.relaxed.application import Application, apply
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.critic import Critic, RandomFeatures
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics
 from policy_search.relaxed.operations import PLAN, Plan
-from policy_search.relaxed.policy import Application, Applied, RelaxedPolicy
+from policy_search.relaxed.policy import RelaxedPolicy
 
 
 class SearchSettings(BaseModel):
@@ -36,7 +37,7 @@ class SearchSettings(BaseModel):
     operation_names: tuple[str, ...] = Field(default=(), description="names in the catalogue; empty for all")
     sub_policies: int = Field(default=8, ge=1)
     plan: Plan = Field(default=PLAN, description="the groups that each stage chooses from")
-    application: Application = "sampled"
+    application: Application = "fused"
     temperature: float = Field(default=1.0, gt=0)
 
     steps: int = Field(default=200, ge=1, description="steps in which both policy and critic learn")
@@ -138,7 +139,8 @@ class Search:
         learning = self.done >= 0
         image, mask = self._source_pairs()
         with torch.set_grad_enabled(learning):
-            applied = self.policy(
+            image, mask = apply(
+                self.policy,
                 image,
                 mask,
                 self.generator,
@@ -146,13 +148,13 @@ class Search:
                 size=s.crop,
                 application=s.application,
             )
-            augmented = self.critic.standardise(applied.image, applied.mask)
+            augmented = self.critic.standardise(image, mask)
         real = self.critic.standardise(*(self.target or self.source).sample(s.batch, s.crop, self.generator))
         critic_loss, distance, penalty = self._update_critic(real, augmented.detach())
         policy_loss, spread = 0.0, 0.0
         strengths: dict[str, float] = {}
         if learning:
-            policy_loss, spread, strengths = self._update_policy(real, augmented, applied)
+            policy_loss, spread, strengths = self._update_policy(real, augmented, image, mask)
         report = StepReport(
             self.done, critic_loss, distance, penalty, policy_loss, spread, math.exp(self.log_multiplier), strengths
         )
@@ -181,7 +183,7 @@ class Search:
         return values["critic loss"], values["distance"], values["penalty"]
 
     def _update_policy(
-        self, real: Tensor, augmented: Tensor, applied: Applied
+        self, real: Tensor, augmented: Tensor, image: Tensor, mask: Tensor
     ) -> tuple[float, float, dict[str, float]]:
         s = self.settings
         self.critic.requires_grad_(False)
@@ -192,20 +194,14 @@ class Search:
         strengths = losses.group_strengths(self.policy)
         spread = torch.zeros(())
         if self.target is not None:
-            cost = -score
-            loss = cost.mean()
+            loss = -score.mean()
         else:
-            between = losses.spread(self.features(applied.image, applied.mask))
+            between = losses.spread(self.features(image, mask))
             spread = between.mean()
             weight = math.exp(self.log_multiplier) / s.distance
             shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
             shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
-            cost = -weight * score - (between / spread.detach()).repeat(2)
             loss = -torch.log(spread) - weight * score.mean() + s.floor_weight * shortfall
-        if s.application == "sampled":
-            # Score function (REINFORCE) with the batch's mean as its baseline: learns the choices from outcomes.
-            advantage = cost.detach() - cost.detach().mean()
-            loss = loss + (advantage * applied.log_choice).sum() / (len(cost) - 1)
         values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
         self._require_finite(values)
         if self.target is None:

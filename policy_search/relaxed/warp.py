@@ -47,12 +47,12 @@ def warp(image: Tensor, mask: Tensor, matrix: Tensor, fill: float, size: int | N
 
     Args:
         image: (B, C, H, W) in [0, 1]; bilinear, `fill` (in [0, 1]) outside, put back on the 8-bit grid.
-        mask: (B, 1, H, W), 0 or 1; nearest, 0 outside. Its gradient is that of the bilinear warp.
+        mask: (B, M, H, W), 0 or 1; nearest, 0 outside. Its gradient is that of the bilinear warp.
         matrix: (B, 3, 3) about the origin, see the module's docstring.
         size: side of the square in the middle of the result that is computed; the whole of it when None.
 
     Returns:
-        image and mask, (B, C, H, W) and (B, 1, H, W), or both (size, size). The mask is exactly 0 or 1.
+        image and mask, (B, C, H, W) and (B, M, H, W), or both (size, size). The mask is exactly 0 or 1.
     """
     grid = _source_grid(matrix, image.shape[2:], (size, size) if size else image.shape[2:])
     # Zero padding is constant padding once the fill is zero.
@@ -85,25 +85,8 @@ def centre(image: Tensor, size: int) -> Tensor:
     return image[:, :, top : top + size, left : left + size]
 
 
-class Canvas:
-    """A batch whose warps are put off: consecutive ones are composed, and the pixels resampled once.
-
-    Resampling once costs less and blurs less than Albumentations' one `Affine` after the other; they differ only where
-    two resampling warps follow each other.
-    """
-
-    def __init__(self, image: Tensor, mask: Tensor, fill: float) -> None:
-        self.image, self.mask, self.fill = image, mask, fill
-        self._pending: Tensor | None = None
-
-    def move(self, matrices: Tensor) -> None:
-        """Warp by (B, 3, 3), after whatever is pending."""
-        self._pending = matrices if self._pending is None else matrices @ self._pending
-
-    def render(self, size: int | None = None) -> None:
-        """Carry out what is pending; keep only the square of side `size` in the middle, if given."""
-        if self._pending is not None:
-            self.image, self.mask = warp(self.image, self.mask, self._pending, self.fill, size)
-            self._pending = None
-        elif size is not None and self.image.shape[2:] != (size, size):
-            self.image, self.mask = centre(self.image, size), centre(self.mask, size)
+def warp_labels(labels: Tensor, matrix: Tensor, size: int | None = None) -> Tensor:
+    """Instance ids (B, 1, H, W) under the warp that `warp` gives their images: nearest, 0 outside, no gradient."""
+    target = (size, size) if size else labels.shape[2:]
+    grid = _source_grid(matrix.detach(), labels.shape[2:], target)
+    return functional.grid_sample(labels, grid, mode="nearest", padding_mode="zeros", align_corners=False)

@@ -1,0 +1,230 @@
+"""How a policy acts on a batch of images: fused (one warp and one tone curve an image) or soft (everything, blended).
+
+In the forward value each image goes through one sub-policy, one operation per stage, on or off, exactly as
+Albumentations will run it, so image and mask always belong together (no half-blended ghost under a sharp mask) and the
+searched images have the statistics of the emitted ones. (One exception: consecutive warps are resampled once here,
+twice there.) Only the gradient is relaxed, in one of two ways:
+
+* "fused" (default): all geometry is composed into one affine matrix and all tone into one curve of 256 entries per
+  image and channel, both with every operation of the stage in them, weighted by the drawn zeros and ones, and only
+  then applied, once. What a choice or a gate would change is thus known for all operations at the cost of a few small
+  tables, whatever the number of stages and operations. Texture and occlusion are computed for the drawn operation.
+* "soft": all K operations are computed on the images and the gradient is that of their weighted sum with relaxed gates
+  (Faster AutoAugment's form) around the same hard value. K times the cost.
+
+Magnitudes are reparameterised; choices and gates pass straight through the softmax and the relaxed Bernoulli.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from policy_search.relaxed import tone
+from policy_search.relaxed.operations import Group
+from policy_search.relaxed.policy import Draw, RelaxedPolicy, Table
+from policy_search.relaxed.tone import straight_through
+from policy_search.relaxed.warp import centre, warp, warp_labels
+
+Application = Literal["fused", "soft"]
+# The order in which fused stages must come: what is composed first has to be applied first.
+_ORDER = {Group.POSE: 0, Group.SHAPE: 0, Group.TONE: 1, Group.TEXTURE: 2, Group.OCCLUSION: 2}
+
+
+class Drawn(NamedTuple):
+    """A draw in numbers, each (B, S, K), differentiable.
+
+    Attributes:
+        on: 1 where the operation is chosen and its gate open, else 0; straight-through.
+        share: probability of being chosen.
+        gate: 0 or 1, straight-through.
+        magnitude: within the ends; 1 for operations without one.
+    """
+
+    on: Tensor
+    share: Tensor
+    gate: Tensor
+    magnitude: Tensor
+
+
+def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
+    """The numbers behind a draw."""
+    table = Table(*(entry[draw.sub_policy] for entry in policy.table()))
+    chosen = torch.nn.functional.one_hot(draw.choice, len(policy.operations)).to(table.weight.dtype)
+    logit = policy.raw("gate")[draw.sub_policy] + draw.logistic
+    gate = straight_through((logit > 0).to(logit.dtype), torch.sigmoid(logit / policy.temperature))
+    magnitudes = [
+        operation.draw(table.low[..., k], table.high[..., k], draw.uniform[..., k])
+        for k, operation in enumerate(policy.operations)
+    ]
+    return Drawn(straight_through(chosen, table.weight) * gate, table.weight, gate, torch.stack(magnitudes, -1))
+
+
+def fusible(policy: RelaxedPolicy) -> bool:
+    """Whether the plan keeps geometry before tone before texture and occlusion, as the fused form needs it."""
+    stages = [{_ORDER[o.group] for _, o in entries} for entries in policy.stage_operations]
+    flat = [next(iter(orders)) for orders in stages if len(orders) == 1]
+    return len(flat) == len(stages) and flat == sorted(flat)
+
+
+def compose_matrix(policy: RelaxedPolicy, drawn: Drawn) -> Tensor | None:
+    """All geometry of each image in one matrix (B, 3, 3) about the origin; None without geometric stages."""
+    total = None
+    for stage, entries in enumerate(policy.stage_operations):
+        change: Tensor | float = 0.0
+        for k, operation in entries:
+            if operation.matrix is not None:
+                matrix = operation.matrix(drawn.magnitude[:, stage, k])
+                still = torch.eye(3, device=matrix.device, dtype=matrix.dtype)
+                change = change + drawn.on[:, stage, k, None, None] * (matrix - still)
+        if isinstance(change, Tensor):
+            moved = torch.eye(3, device=change.device, dtype=change.dtype) + change
+            total = moved if total is None else moved @ total
+    return total
+
+
+def compose_curve(policy: RelaxedPolicy, drawn: Drawn, draw: Draw, image: Tensor) -> Tensor | None:
+    """All tone of each image in one curve (B, C, 256) for `image` (B, C, H, W); None without tone stages."""
+    tonal = [(s, e) for s, e in enumerate(policy.stage_operations) if any(o.curve is not None for _, o in e)]
+    if not tonal:
+        return None
+    histogram, curve = tone.histogram(image), tone.identity_curve(image)
+    for stage, entries in tonal:
+        change: Tensor | float = 0.0
+        for k, operation in entries:
+            noise = draw.noise[:, stage, : operation.noise]
+            always = torch.ones_like(drawn.magnitude[:, stage, k])
+            bent = operation.bend(curve, histogram, drawn.magnitude[:, stage, k], always, noise)
+            change = change + drawn.on[:, stage, k, None, None] * (bent - curve)
+        curve = curve + change
+    # Sums of multiples of 1/255 in float32: put back on the grid.
+    return tone.quantise(curve, "round")
+
+
+def apply(
+    policy: RelaxedPolicy,
+    image: Tensor,
+    mask: Tensor,
+    generator: torch.Generator,
+    *,
+    fill: float,
+    size: int | None = None,
+    application: Application = "fused",
+    draw: Draw | None = None,
+    shift: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Augment a batch.
+
+    Args:
+        policy: what to apply.
+        image: (B, C, H, W) float in [0, 1], multiples of 1/255, C 1 or 3.
+        mask: (B, M, H, W) float, 0 or 1.
+        generator: all randomness, on the images' device.
+        fill: in [0, 1], what a warp or a hole uncovers.
+        size: side of the square in the middle that is wanted (the rest is context for warps); all when None.
+        application: see the module's docstring; the value has the same distribution either way.
+        draw: instead of a fresh one.
+        shift: (B, 3, 3), composed in front of the policy's geometry, so that it costs no resampling of its own.
+        labels: (B, 1, H, W) instance ids, for operations that paste.
+
+    Returns:
+        Images (B, C, size, size) and masks (B, M, size, size).
+
+    Raises:
+        ValueError: "fused" with a plan that puts a warp behind a tone operation, or tone behind texture.
+    """
+    draw = policy.draw(len(image), generator) if draw is None else draw
+    drawn = resolve(policy, draw)
+    if application == "soft":
+        if shift is not None:
+            image, mask = warp(image, mask, shift, fill)
+        for stage in range(policy.stages):
+            image, mask = _soft(policy, stage, drawn, draw, image, mask, generator, fill, labels)
+        return (centre(image, size), centre(mask, size)) if size else (image, mask)
+    if not fusible(policy):
+        raise ValueError(
+            "the fused application needs a plan with all geometry before all tone before texture and occlusion; "
+            "reorder the plan, or set application to 'soft'"
+        )
+    matrix = compose_matrix(policy, drawn)
+    if shift is not None:
+        matrix = shift if matrix is None else matrix @ shift
+    if matrix is not None:
+        labels = None if labels is None else warp_labels(labels, matrix, size)
+        image, mask = warp(image, mask, matrix, fill, size)
+    elif size:
+        labels = None if labels is None else centre(labels, size)
+        image, mask = centre(image, size), centre(mask, size)
+    curve = compose_curve(policy, drawn, draw, image)
+    if curve is not None:
+        image = tone.apply_curve(image, curve)
+    for stage, entries in enumerate(policy.stage_operations):
+        if all(_ORDER[o.group] == 2 for _, o in entries):
+            image, mask = _drawn_alone(policy, stage, drawn, draw, image, mask, generator, fill, labels)
+    return image, mask
+
+
+def _drawn_alone(
+    policy: RelaxedPolicy,
+    stage: int,
+    drawn: Drawn,
+    draw: Draw,
+    image: Tensor,
+    mask: Tensor,
+    generator: torch.Generator,
+    fill: float,
+    labels: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One stage of texture and occlusion, each operation on the images that drew it."""
+    chosen = draw.choice[:, stage]
+    images, masks, order = [], [], []
+    for k, operation in policy.stage_operations[stage]:
+        rows = torch.nonzero(chosen == k)[:, 0]
+        if not len(rows):
+            continue
+        own, own_mask = image[rows], mask[rows]
+        # Pasting takes its donors from the whole batch.
+        whole = operation.paste is not None
+        given = (image, mask, drawn.magnitude[:, stage, k]) if whole else (own, own_mask, drawn.magnitude[rows, stage, k])
+        changed, changed_mask = operation.apply(
+            *given, torch.ones_like(given[2]), generator, fill, labels=labels if whole else None
+        )
+        if whole:
+            changed, changed_mask = changed[rows], changed_mask[rows]
+        on = tone.columns(drawn.on[rows, stage, k])
+        images.append(own + on * (changed - own))
+        masks.append(own_mask + on * (changed_mask - own_mask) if operation.pixels is None else own_mask)
+        order.append(rows)
+    back = torch.argsort(torch.cat(order))
+    return torch.cat(images)[back], torch.cat(masks)[back]
+
+
+def _soft(
+    policy: RelaxedPolicy,
+    stage: int,
+    drawn: Drawn,
+    draw: Draw,
+    image: Tensor,
+    mask: Tensor,
+    generator: torch.Generator,
+    fill: float,
+    labels: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One stage, all operations; the value of the drawn one, the gradient of the weighted sum."""
+    blends = [torch.zeros_like(image), torch.zeros_like(mask)]
+    values = [torch.zeros_like(image), torch.zeros_like(mask)]
+    for k, operation in policy.stage_operations[stage]:
+        changed = operation.apply(
+            image, mask, drawn.magnitude[:, stage, k], drawn.gate[:, stage, k], generator, fill,
+            labels=labels, noise=draw.noise[:, stage, : operation.noise],
+        )  # fmt: skip
+        share = tone.columns(drawn.share[:, stage, k])
+        chosen = tone.columns(draw.choice[:, stage] == k)
+        for i, output in enumerate(changed):
+            blends[i] = blends[i] + share * output
+            values[i] = torch.where(chosen, output.detach(), values[i])
+    soft, soft_mask = (straight_through(v, b) for v, b in zip(values, blends, strict=True))
+    return soft, soft_mask
