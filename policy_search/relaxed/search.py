@@ -87,7 +87,7 @@ class SearchResult(NamedTuple):
     policy: RelaxedPolicy
     history: list[StepReport]
     statistics: PixelStatistics
-    settings: SearchSettings
+    settings: BaseModel
     seed: int
 
 

@@ -17,7 +17,9 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -33,6 +35,7 @@ from policy_search.relaxed.statistics import ImageStatistics
 
 # Sixteenths of the steps.
 _STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
+LEAST_STEPS = 16
 _CROPS = 1024  # of each side, from which the reference moments are taken
 _CHUNK = 64
 # A warp must bring the mismatch below this share of what is possible without one, less this amount: its additional
@@ -51,7 +54,7 @@ class TargetSettings(BaseModel):
     operation_names: tuple[str, ...] = Field(default=(), description="names in the catalogue; empty for all")
     sub_policies: int = Field(default=8, ge=1)
     plan: Plan = Field(default=PLAN, description="the groups (or operations) that each stage chooses from")
-    steps: int = Field(default=1000, ge=32)
+    steps: int = Field(default=1000, ge=LEAST_STEPS)
     batch: int = Field(default=8, ge=2, description="crops a step")
     crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
     margin: int = Field(default=64, ge=0, description="pixels of context around the crop, from which warps draw")
@@ -265,7 +268,7 @@ class TargetSearch:
 
 def search_target(
     source: PairSampler | Sequence[Pair],
-    target: PairSampler | Sequence[Any],
+    target: PairSampler | Sequence[NDArray[np.uint8]],
     *,
     settings: TargetSettings | None = None,
     seed: int,
@@ -297,12 +300,10 @@ def search_target(
     return SearchResult(search.average, history, search.statistics, settings, seed)
 
 
-def unlabelled(images: Sequence[Any]) -> CropSampler:
+def unlabelled(images: Sequence[NDArray[np.uint8]]) -> CropSampler:
     """A sampler of images (H, W) or (H, W, 3) uint8 alone; its masks are all background and nobody reads them."""
     return CropSampler([(image, _background(image)) for image in images])
 
 
-def _background(image: Any) -> Any:
-    import numpy as np
-
+def _background(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.zeros(image.shape[:2], np.bool_)
