@@ -108,7 +108,7 @@ class Range:
         return math.log(middle / (1 - middle)), math.log(half / (1 - half))
 
     def raw_rest(self) -> float:
-        """The raw centre of the magnitude nearest to the identity, a little off the bounds, where the gradient would vanish."""
+        """The raw centre of the magnitude nearest to the identity, off the bounds, where the gradient would vanish."""
         low, high = self.forward(self.low), self.forward(self.high)
         rest = min(max(self.identity, self.low), self.high) if self.rest is None else self.rest
         place = (self.forward(rest) - low) / (high - low)
@@ -145,7 +145,7 @@ class Operation:
         matrix: (B,) -> (B, 3, 3) about the origin.
         curve: (curve (B, C, 256), histogram (B, C, 256), (B,), *noise) -> curve; see curves.py.
         pixels: (image, (B,), generator) -> image.
-        hole: ((B,), H, W, generator) -> indicator (B, 1, H, W).
+        hole: (height (B,), width (B,), (H, W), generator) -> indicator (B, 1, H, W).
         paste: (image, labels (B, 1, H, W), generator) -> donors like the image, and the indicator (B, 1, H, W) of
             what is seen of them. Over the whole batch: it takes the donors from there.
         gate_scales: the gate multiplies the distance of the magnitude from the identity; otherwise it blends the
@@ -162,7 +162,7 @@ class Operation:
     matrix: Callable[[Tensor], Tensor] | None = None
     curve: Callable[..., Tensor] | None = None
     pixels: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None
-    hole: Callable[[Tensor, int, int, torch.Generator], Tensor] | None = None
+    hole: Callable[[Tensor, Tensor, tuple[int, int], torch.Generator], Tensor] | None = None
     paste: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]] | None = None
     gate_scales: bool = True
     noise: int = 0
@@ -220,11 +220,14 @@ class Operation:
         *,
         labels: Tensor | None = None,
         noise: Tensor | None = None,
+        across: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
 
         `gate` is 0 or 1 in value. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
-        `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None. Returns image and mask of the same shapes, on the 8-bit grid and binary.
+        `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None; `across` (B,) is the width of a
+        `hole` whose height is the magnitude, a square when None. Returns image and mask of the same shapes, on the
+        8-bit grid and binary.
 
         Raises:
             ValueError: a `paste` without labels.
@@ -242,7 +245,8 @@ class Operation:
             changed = self.pixels(image, self.effective(magnitude, gate), generator)
             return (changed if self.gate_scales else image + blend * (changed - image)), mask
         if self.hole is not None:
-            indicator = self.hole(self.effective(magnitude, gate), image.shape[2], image.shape[3], generator)
+            sides = [self.effective(side, gate) for side in (magnitude, magnitude if across is None else across)]
+            indicator = self.hole(sides[0], sides[1], (image.shape[2], image.shape[3]), generator)
             indicator = indicator if self.gate_scales else indicator * blend
             return occlusion.occlude(image, indicator, fill), mask * (1 - indicator)
         if self.paste is not None:

@@ -20,7 +20,19 @@ WHOLE = 1e-3
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     """`value` going forward, the gradient of `surrogate` going back (same shapes)."""
-    return surrogate + (value - surrogate).detach()
+    return _StraightThrough.apply(value, surrogate)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _StraightThrough(torch.autograd.Function):
+    """See `straight_through`. Adding the detached difference costs two passes over the pixels and rounds anew."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
 
 
 def quantise(image: Tensor, rounding: Literal["floor", "round"] = "floor") -> Tensor:
@@ -29,8 +41,35 @@ def quantise(image: Tensor, rounding: Literal["floor", "round"] = "floor") -> Te
     Any shape, images or curves. Albumentations' look-up tables truncate ("floor"); OpenCV's filters and warps round.
     """
     levels = image.detach() * LEVELS
-    whole = torch.floor(levels + WHOLE) if rounding == "floor" else torch.round(levels)
+    whole = levels.add_(WHOLE).floor_() if rounding == "floor" else levels.round_()
     return straight_through(whole.clamp_(0, LEVELS).div_(LEVELS), image)
+
+
+def switch(before: Tensor, after: Tensor, on: Tensor) -> Tensor:
+    """`after` (B, ...) where `on` (B,) is 1, `before` where it is 0; the gradients of before + on * (after - before)."""
+    return _Switch.apply(before, after, on)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Switch(torch.autograd.Function):
+    """See `switch`. The sum that it stands for reads and writes every pixel several times."""
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, after: Tensor, on: Tensor) -> Tensor:
+        ctx.save_for_backward(before, after, on)
+        return torch.where(columns(on) > 0, after, before)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        before, after, on = ctx.saved_tensors
+        to_before = to_after = to_on = None
+        if ctx.needs_input_grad[0]:
+            to_before = columns(1 - on) * gradient
+        if ctx.needs_input_grad[1]:
+            to_after = columns(on) * gradient
+        if ctx.needs_input_grad[2]:
+            to_on = ((after - before) * gradient).sum((1, 2, 3))
+        return to_before, to_after, to_on
 
 
 def columns(amount: Tensor) -> Tensor:

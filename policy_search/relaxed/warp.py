@@ -42,7 +42,9 @@ def translation(x: Tensor, y: Tensor) -> Tensor:
     return _matrix([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]], x)
 
 
-def warp(image: Tensor, mask: Tensor, matrix: Tensor, fill: float, size: int | None = None) -> tuple[Tensor, Tensor]:
+def warp(
+    image: Tensor, mask: Tensor, matrix: Tensor, fill: float, size: int | None = None, *, mask_gradient: bool = True
+) -> tuple[Tensor, Tensor]:
     """Warp images and masks about their middle.
 
     Args:
@@ -50,20 +52,26 @@ def warp(image: Tensor, mask: Tensor, matrix: Tensor, fill: float, size: int | N
         mask: (B, M, H, W), 0 or 1; nearest, 0 outside. Its gradient is that of the bilinear warp.
         matrix: (B, 3, 3) about the origin, see the module's docstring.
         size: side of the square in the middle of the result that is computed; the whole of it when None.
+        mask_gradient: whether the mask sends a gradient to `matrix`; cheaper without.
 
     Returns:
         image and mask, (B, C, H, W) and (B, M, H, W), or both (size, size). The mask is exactly 0 or 1.
     """
     grid = _source_grid(matrix, image.shape[2:], (size, size) if size else image.shape[2:])
-    # Zero padding is constant padding once the fill is zero.
-    stacked = torch.cat([image - fill, mask], 1)
-    smooth = functional.grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     with torch.no_grad():
         nearest = functional.grid_sample(mask, grid, mode="nearest", padding_mode="zeros", align_corners=False)
         # Whatever was handed in, what leaves is binary.
         nearest = (nearest > 0.5).to(mask.dtype)
+    # Zero padding is constant padding once the fill is zero.
+    above = image - fill
+    if not (mask_gradient and torch.is_grad_enabled()):
+        smooth = functional.grid_sample(above, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return quantise(smooth + fill, "round"), nearest
     channels = image.shape[1]
-    return quantise(smooth[:, :channels] + fill, "round"), straight_through(nearest, smooth[:, channels:])
+    stacked = torch.cat([above, mask], 1)
+    smooth = functional.grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    smooth_image, smooth_mask = smooth.split([channels, mask.shape[1]], 1)
+    return quantise(smooth_image + fill, "round"), straight_through(nearest, smooth_mask)
 
 
 def _source_grid(matrix: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
