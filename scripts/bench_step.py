@@ -21,10 +21,11 @@ from peer import training_pairs
 from torch import Tensor
 from torch.nn import functional
 
-from policy_search.relaxed import PLAN, Search, SearchSettings, free_plan, search
+from policy_search.relaxed import PLAN, Search, SearchSettings, search
 from policy_search.relaxed.application import apply
 from policy_search.relaxed.catalogue import CATALOGUE, operations
 from policy_search.relaxed.crops import CropSampler, Pair
+from policy_search.relaxed.operations import Plan
 from policy_search.relaxed.policy import RelaxedPolicy
 from policy_search.relaxed.warp import centre
 
@@ -34,7 +35,7 @@ MARGIN = SearchSettings.model_fields["margin"].default
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration. `operations` and `stages` None: the whole catalogue, the default plan.
+    """One configuration. `operations` and `stages` None: the default operations, the default plan.
 
     `batch` augmented images and as many real ones; `size` is the side of what the critic sees.
     """
@@ -53,11 +54,16 @@ class Case:
         return SearchSettings(
             operation_names=some_operations(self.operations),
             sub_policies=self.sub_policies,
-            plan=PLAN if self.stages is None else free_plan(self.stages),
+            plan=PLAN if self.stages is None else shared_plan(self.stages),
             batch=self.batch,
             crop=self.size,
             warmup=0,
         )
+
+
+def shared_plan(stages: int) -> Plan:
+    """The default plan drawn out or shortened: its stages in their order, a single one moves."""
+    return tuple(PLAN[stage * len(PLAN) // stages] for stage in range(stages))
 
 
 def some_operations(count: int | None) -> tuple[str, ...]:

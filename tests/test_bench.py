@@ -10,11 +10,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from bench_step import WARM_UP, Case, in_turn, make_policy, make_search, make_step, policy_only, some_operations, still
+from bench_step import WARM_UP, Case, in_turn, make_policy, make_search, make_step, policy_only, shared_plan, some_operations, still
 
 from policy_search.relaxed import search as search_module
 from policy_search.relaxed.catalogue import CATALOGUE
 from policy_search.relaxed.crops import CropSampler
+from policy_search.relaxed.operations import PLAN
 from tests.relaxed.textures import culture
 
 SMALL = {"sub_policies": 3, "batch": 4, "size": 32}
@@ -67,7 +68,7 @@ def test_three_channels_and_a_target_are_what_is_measured() -> None:
 
 def test_the_policy_alone_has_its_gradients() -> None:
     image, mask = CropSampler([culture(0)]).sample(4, 64, torch.Generator().manual_seed(0))
-    policy = make_policy(Case(**SMALL, stages=2, operations=5))
+    policy = make_policy(Case(**SMALL, stages=2, operations=10))
     run = policy_only(policy, 32, image, mask)
     run()
     first = {name: p.grad.clone() for name, p in policy.base.items() if p.grad is not None}
@@ -76,6 +77,12 @@ def test_the_policy_alone_has_its_gradients() -> None:
     run()  # gradients start from nothing each time, and the draws are others
     assert not torch.equal(policy.base["choice"].grad, first["choice"])
     assert policy.base["choice"].grad.abs().max() < 10 * first["choice"].abs().max()
+
+
+def test_plans_of_any_length_keep_the_order() -> None:
+    assert shared_plan(1) == PLAN[:1]
+    assert shared_plan(4) == PLAN
+    assert shared_plan(8) == tuple(stage for stage in PLAN for _ in range(2))
 
 
 def test_few_operations_still_cover_the_groups() -> None:

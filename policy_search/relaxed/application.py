@@ -24,7 +24,8 @@ from torch import Tensor
 
 from policy_search.relaxed import tone
 from policy_search.relaxed.operations import Group
-from policy_search.relaxed.policy import Draw, RelaxedPolicy, Table
+from policy_search.relaxed.policy import Draw, RelaxedPolicy
+from policy_search.relaxed.ranges import ranges
 from policy_search.relaxed.tone import straight_through
 from policy_search.relaxed.warp import centre, warp, warp_labels
 
@@ -41,7 +42,7 @@ class Drawn(NamedTuple):
         share: probability of being chosen.
         gate: 0 or 1, straight-through.
         magnitude: within the ends; 1 for operations without one.
-        across: a second draw within the same ends, the width of a hole; the magnitude itself for all others.
+        across: a second draw within the same ends: the width of a hole whose height is the magnitude.
     """
 
     on: Tensor
@@ -53,18 +54,16 @@ class Drawn(NamedTuple):
 
 def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
     """The numbers behind a draw."""
-    table = Table(*(entry[draw.sub_policy] for entry in policy.table()))
-    chosen = torch.nn.functional.one_hot(draw.choice, len(policy.operations)).to(table.weight.dtype)
-    logit = policy.raw("gate")[draw.sub_policy] + draw.logistic
+    raw = {name: policy.base[name] + policy.offset[name][draw.sub_policy] for name in ("gate", "centre", "width")}
+    weight = policy.log_weight()[draw.sub_policy].exp()
+    chosen = torch.nn.functional.one_hot(draw.choice, len(policy.operations)).to(weight.dtype)
+    logit = raw["gate"] + draw.logistic
     gate = straight_through((logit > 0).to(logit.dtype), torch.sigmoid(logit / policy.temperature))
-    magnitudes, across = [], []
-    for k, operation in enumerate(policy.operations):
-        ends = table.low[..., k], table.high[..., k]
-        magnitudes.append(operation.draw(*ends, draw.uniform[..., k]))
-        # Albumentations draws the sides of a hole apart.
-        across.append(operation.draw(*ends, draw.noise[..., 0]) if operation.hole is not None else magnitudes[-1])
-    on = straight_through(chosen, table.weight) * gate
-    return Drawn(on, table.weight, gate, torch.stack(magnitudes, -1), torch.stack(across, -1))
+    bounds = ranges(policy.operations, weight.device)
+    ends = bounds.ends(raw["centre"], raw["width"])
+    # Albumentations draws the sides of a hole apart.
+    magnitude, across = bounds.draw(*ends, draw.uniform), bounds.draw(*ends, draw.noise[..., :1])
+    return Drawn(straight_through(chosen, weight) * gate, weight, gate, magnitude, across)
 
 
 def fusible(policy: RelaxedPolicy) -> bool:

@@ -85,9 +85,9 @@ def identity_curve(like: Tensor) -> Tensor:
 
 def _bins(image: Tensor) -> Tensor:
     """(B * C * H * W,) int32: each pixel's level plus 256 times its row's number, a row being an image's channel."""
-    levels = (image.detach() * LEVELS + 0.5).int().reshape(-1, image.shape[2] * image.shape[3])
+    levels = (image.detach() * LEVELS).add_(0.5).int().reshape(-1, image.shape[2] * image.shape[3])
     first = torch.arange(0, 256 * len(levels), 256, device=image.device, dtype=torch.int32)
-    return (levels + first[:, None]).flatten()
+    return levels.add_(first[:, None]).flatten()
 
 
 def histogram(image: Tensor) -> Tensor:

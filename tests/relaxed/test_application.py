@@ -386,7 +386,8 @@ def test_two_warps_are_resampled_once_in_the_search_and_twice_when_emitted() -> 
         assert same_distribution(np.round(fused[name] / GRID[name]), np.round(emitted[name] / GRID[name])), name
     for name, values in soft.items():
         assert same_distribution(np.round(values / GRID[name]), np.round(emitted[name] / GRID[name])), name
-    print(fused["grain"].mean(), soft["grain"].mean(), emitted["grain"].mean())
+    # The same draws: 4.974 grey levels between neighbours for 4.957, 0.35 % more.
+    assert 1.001 < fused["grain"].mean() / soft["grain"].mean() < 1.01
 
 
 def test_an_emitted_hole_draws_its_sides_apart_as_the_searched_one_does() -> None:
@@ -399,7 +400,7 @@ def test_an_emitted_hole_draws_its_sides_apart_as_the_searched_one_does() -> Non
     compose.set_random_seed(1)
     emitted = np.stack([compose(image=flat, mask=flat)["mask"] for _ in range(1500)])
     found = []
-    for hidden in (left[:, 0].numpy() == 0, emitted == 0):
+    for hidden in (left[:, 0].detach().numpy() == 0, emitted == 0):
         down, across = hidden.any(2).sum(1), hidden.any(1).sum(1)
         assert np.array_equal(down * across, hidden.sum((1, 2)))
         assert abs(np.corrcoef(down, across)[0, 1]) < 0.1
