@@ -38,9 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 GROWTH: dict[str, dict[str, dict[str, Any]]] = {
     "images a step": {f"{2 * n} ({n} + {n})": {"batch": n} for n in (2, 4, 8, 16)},
     "image side, pixels": {str(n): {"size": n} for n in (64, 128, 256, 512)},
-    "operations, 40 x 4": {
-        str(n or len(CATALOGUE)): {"operations": n, "stages": 4} for n in (1, 5, 10, None)
-    },
+    "operations, 40 x 4": {str(n or len(CATALOGUE)): {"operations": n, "stages": 4} for n in (1, 5, 10, None)},
     "sub-policies x stages": {
         f"{p} x {s}": {"sub_policies": p, "stages": s} for p, s in ((1, 1), (8, 4), (40, 4), (40, 8))
     },

@@ -10,7 +10,18 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from bench_step import WARM_UP, Case, in_turn, make_policy, make_search, make_step, policy_only, shared_plan, some_operations, still
+from bench_step import (
+    WARM_UP,
+    Case,
+    in_turn,
+    make_policy,
+    make_search,
+    make_step,
+    policy_only,
+    shared_plan,
+    some_operations,
+    still,
+)
 
 from policy_search.relaxed import search as search_module
 from policy_search.relaxed.catalogue import CATALOGUE

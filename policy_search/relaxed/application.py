@@ -187,7 +187,7 @@ def _drawn_alone(
     """One stage of texture and occlusion, each operation on the images that drew it."""
     chosen = draw.choice[:, stage].tolist()
     # Taken apart and put together once: the gradient of indexing writes zeros for every other image.
-    images, masks = list(image.unbind()), list(mask.unbind())
+    images, masks, touched = list(image.unbind()), list(mask.unbind()), False
     for k, operation in policy.stage_operations[stage]:
         rows = [row for row, choice in enumerate(chosen) if choice == k]
         if not rows:
@@ -195,7 +195,10 @@ def _drawn_alone(
         # Pasting takes its donors from the whole batch.
         whole = operation.paste is not None
         taken = list(range(len(chosen))) if whole else rows
-        own, own_mask = (image, mask) if whole else (_gather(image, images, rows), _gather(mask, masks, rows))
+        # Texture hands the mask through, so it is given the whole one, uncopied.
+        covers = operation.pixels is None
+        own = image if whole else _gather(image, images, rows)
+        own_mask = mask if whole or not covers else _gather(mask, masks, rows)
         magnitude, across = (part[taken, stage, k] for part in (drawn.magnitude, drawn.across))
         changed, changed_mask = operation.apply(
             own, own_mask, magnitude, torch.ones_like(magnitude), generator, fill,
@@ -203,11 +206,13 @@ def _drawn_alone(
         )  # fmt: skip
         on = drawn.on[taken, stage, k]
         outputs = tone.switch(own, changed, on).unbind()
-        covered = own_mask.unbind() if operation.pixels is not None else tone.switch(own_mask, changed_mask, on).unbind()
+        covered = tone.switch(own_mask, changed_mask, on).unbind() if covers else ()
         for place, row in enumerate(taken):
             if row in rows:
-                images[row], masks[row] = outputs[place], covered[place]
-    return torch.stack(images), torch.stack(masks)
+                images[row] = outputs[place]
+                if covers:
+                    masks[row], touched = covered[place], True
+    return torch.stack(images), torch.stack(masks) if touched else mask
 
 
 def _gather(whole: Tensor, parts: list[Tensor], rows: list[int]) -> Tensor:

@@ -11,7 +11,9 @@ from policy_search.relaxed.policy import RelaxedPolicy, Table
 from policy_search.relaxed.search import SearchResult
 
 
-def to_compose(policy: RelaxedPolicy, fill: int, *, holes: int = 1, extent: float = 1.0, least: float = 0.01) -> A.Compose:
+def to_compose(
+    policy: RelaxedPolicy, fill: int, *, holes: int = 1, extent: float = 1.0, least: float = 0.01
+) -> A.Compose:
     """The policy as Albumentations runs it: one of P sub-policies, S stages in turn, one of K operations in each.
 
     Args:

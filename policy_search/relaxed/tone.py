@@ -46,7 +46,7 @@ def quantise(image: Tensor, rounding: Literal["floor", "round"] = "floor") -> Te
 
 
 def switch(before: Tensor, after: Tensor, on: Tensor) -> Tensor:
-    """`after` (B, ...) where `on` (B,) is 1, `before` where it is 0; the gradients of before + on * (after - before)."""
+    """`after` (B, ...) where `on` (B,) is 1, else `before`; the gradients of before + on * (after - before)."""
     return _Switch.apply(before, after, on)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -68,7 +68,8 @@ class _Switch(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_after = columns(on) * gradient
         if ctx.needs_input_grad[2]:
-            to_on = ((after - before) * gradient).sum((1, 2, 3))
+            change = (after - before).flatten(1)
+            to_on = torch.bmm(change[:, None, :], gradient.reshape(*change.shape, 1))[:, 0, 0]
         return to_before, to_after, to_on
 
 

@@ -74,7 +74,9 @@ def test_forced_gates_and_choices_give_the_same_images(plan: Plan, channels: int
 
 
 @pytest.mark.parametrize(
-    "plan", [free_plan(2), ((Group.TONE,), (Group.POSE,)), ((Group.TEXTURE,), (Group.TONE,))], ids=["free", "tone", "texture"]
+    "plan",
+    [free_plan(2), ((Group.TONE,), (Group.POSE,)), ((Group.TEXTURE,), (Group.TONE,))],
+    ids=["free", "tone", "texture"],
 )
 def test_a_plan_out_of_order_is_soft_only(plan: Plan) -> None:
     policy, data = make(plan=plan), batch(1)
@@ -178,7 +180,9 @@ def test_cells_are_pasted_where_the_policy_has_moved_them() -> None:
     data = batch(1, (96, 96), count=4)
     draw = policy.draw(4, torch.Generator().manual_seed(0))
     draw = replace(draw, logistic=torch.full_like(draw.logistic, 20.0))
-    image, mask = apply(policy, *data[:2], torch.Generator().manual_seed(5), fill=0.4, draw=draw, labels=data[2], size=64)
+    image, mask = apply(
+        policy, *data[:2], torch.Generator().manual_seed(5), fill=0.4, draw=draw, labels=data[2], size=64
+    )
     matrix = compose_matrix(policy, resolve(policy, draw))
     assert matrix is not None
     moved, cells = warp.warp(*data[:2], matrix, 0.4, 64)
@@ -271,9 +275,7 @@ def test_choice_and_gate_gradients_are_those_of_the_linearised_loss(stage: int) 
         return found
 
     def loss(given: Tensor) -> Tensor:
-        image, mask = (
-            warp.warp(*data[:2], given, 0.4) if stage < 2 else (tone.apply_curve(data[0], given), data[1])
-        )
+        image, mask = warp.warp(*data[:2], given, 0.4) if stage < 2 else (tone.apply_curve(data[0], given), data[1])
         return ((image - 0.3).square() * ramp(64, 64) + mask * ramp(64, 64)).sum()
 
     joint = composed(on)

@@ -55,9 +55,7 @@ def test_augmented_pairs_are_what_a_detector_would_read(plan: object, applicatio
 
 def test_only_the_generator_decides() -> None:
     policy, (image, mask) = make(operations=operations()), batch(4)
-    first, again, other = (
-        apply(policy, image, mask, torch.Generator().manual_seed(s), fill=0.5)[0] for s in (1, 1, 2)
-    )
+    first, again, other = (apply(policy, image, mask, torch.Generator().manual_seed(s), fill=0.5)[0] for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
