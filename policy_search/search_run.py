@@ -10,6 +10,7 @@ policy.json       the policy; written last, so a folder that has it is finished
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -239,6 +240,7 @@ def _document(result: SearchResult, config: SearchConfig, data: SearchData) -> P
             "versions": versions(),
         }
     )
-    # Cutout was searched on crops; an image gets as many holes per area.
+    # Searched on crops; an image gets as many holes per area, and light as steep per pixel.
     area = sum(image.shape[0] * image.shape[1] for image, _ in data.pairs) / len(data.pairs)
-    return export_policy(result, provenance, holes=max(1, round(area / config.crop**2)))
+    ratio = area / config.crop**2
+    return export_policy(result, provenance, holes=max(1, round(ratio)), extent=math.sqrt(ratio))
