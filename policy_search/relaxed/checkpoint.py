@@ -94,7 +94,9 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _difference(content: dict[str, Any], settings: SearchSettings | TargetSettings, seed: int, fingerprint: str) -> str | None:
+def _difference(
+    content: dict[str, Any], settings: SearchSettings | TargetSettings, seed: int, fingerprint: str
+) -> str | None:
     """What the file and the search do not have in common, the first of it; None where they agree."""
     if content.get("seed") != seed:
         return f"seed was {content.get('seed')!r}, now {seed}"

@@ -98,9 +98,7 @@ class RelaxedPolicy(nn.Module):
         self.operations = tuple(operations)
         self.register_buffer("allowed", torch.tensor(allowed), persistent=False)
         # The same on the host: reading a tensor on another device inside the step would wait for that device.
-        self.stage_operations = tuple(
-            tuple((k, o) for k, o in enumerate(self.operations) if row[k]) for row in allowed
-        )
+        self.stage_operations = tuple(tuple((k, o) for k, o in enumerate(self.operations) if row[k]) for row in allowed)
         self.temperature = temperature
         stages, count = len(allowed), len(self.operations)
         shape = (sub_policies, stages, count)

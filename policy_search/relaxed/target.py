@@ -119,7 +119,7 @@ class TargetSearch:
         if name != self._stretch:
             self._learner, self._stretch = self._begin(name), name
         learner = self._learner
-        assert learner is not None  # noqa: S101  # _begin has just made it
+        assert learner is not None  # _begin has just made it
         first = max((end for end in self._ends.values() if end <= self.done), default=0)
         passed = (self.done - first) / (self._ends[name] - first)
         image, mask = self.source.sample(s.batch, s.crop + 2 * s.margin, self.generator)
@@ -142,9 +142,8 @@ class TargetSearch:
         if self._learner is not None:
             self.found[self._stretch] = copy.deepcopy(self._learner.average.state_dict())
         if name == "levels":
-            critic = MomentCritic(self.measure.levels, self._known_levels, **self._critic_settings())
-            return self._make(self._simple(), critic, only=self._tone)
-        critic = MomentCritic(self.measure, self.known, **self._critic_settings())
+            return self._make(self._simple(), self._critic(levels=True), only=self._tone)
+        critic = self._critic()
         if name in ("still", "moving"):
             policy = self._simple(self.found["levels"])
             if name == "still":
@@ -195,8 +194,10 @@ class TargetSearch:
         with torch.no_grad():
             for k, operation in enumerate(policy.operations):
                 span, make = operation.magnitude, operation.matrix
-                if span is None or make is None or abs(torch.linalg.det(make(torch.tensor([float(span.high)])))[0] - 1) > 1e-3:
+                if span is None or make is None:
                     continue
+                if abs(torch.linalg.det(make(torch.tensor([float(span.high)])))[0].item() - 1) > 1e-3:
+                    continue  # it changes the size of the cells: no turn
                 before = centres[k].item()
                 centres[k] = span.raw_centre(span.identity)
                 without = self._distance(policy)
@@ -212,8 +213,10 @@ class TargetSearch:
             choice_share=s.choice_share, **keywords,
         )  # fmt: skip
 
-    def _critic_settings(self) -> dict[str, float]:
-        return {"memory": self.settings.memory, "variance_weight": self.settings.variance_weight}
+    def _critic(self, *, levels: bool = False) -> MomentCritic:
+        measure, known = (self.measure.levels, self._known_levels) if levels else (self.measure, self.known)
+        s = self.settings
+        return MomentCritic(measure, known, memory=s.memory, variance_weight=s.variance_weight)
 
     def _crops(self, sampler: PairSampler) -> list[Tensor]:
         return [sampler.sample(_CHUNK, self.settings.crop, self.generator)[0] for _ in range(_CROPS // _CHUNK)]
@@ -255,10 +258,9 @@ class TargetSearch:
         self._stretch = state["stretch"]
         if self._stretch:
             # Made anew for its settings; every number in it is then replaced.
-            critic_of = (self.measure.levels, self._known_levels) if self._stretch == "levels" else (self.measure, self.known)
-            critic = MomentCritic(*critic_of, **self._critic_settings())
             full = self._stretch == "chosen" and not self.is_simple
             only = self._tone if self._stretch == "levels" else None
+            critic = self._critic(levels=self._stretch == "levels")
             policy = self.policy if full else self._simple()
             self._learner = self._make(policy, critic, shifted=self._stretch == "moving", only=only)
             self._learner.load_state_dict(state["learner"])
@@ -289,9 +291,7 @@ def search_target(
     """
     settings = settings or TargetSettings()
     images = target if not isinstance(target, Sequence) else unlabelled(target)
-    search = TargetSearch(
-        CropSampler(source) if isinstance(source, Sequence) else source, images, settings, seed
-    )
+    search = TargetSearch(CropSampler(source) if isinstance(source, Sequence) else source, images, settings, seed)
     history: list[StepReport] = []
     while search.done < settings.steps:
         history.append(search.step())
