@@ -122,7 +122,7 @@ def write(folder: Path) -> None:
         "tone 0.03 at every quartile of the source (the worst is shown), scale 7 % along both axes in *every* case,",
         "turn 3 degrees, blur 15 %, identity 5 % in slope and scale; our own for noise and light: 15 %. The slope has",
         "a tolerance for the identity alone and is shown for all: LIVECell's grey levels span so little that the",
-        "quartiles hardly test it. A turn is planted on images stretched along x, since cells lie at all angles. Cells:",
+        "quartiles hardly test it. A turn is planted on images stretched along x, as cells lie at all angles. Cells:",
         "planted, then found by each seed; a miss is **bold**.",
         "",
     ]

@@ -176,7 +176,7 @@ def _advance(
         return SearchEvent(search.done - first, s.warmup, s.steps, **contents)
 
     # A mismatch is a sum over many statistics, each some deviations off at first.
-    watch = Watch() if isinstance(search, Search) else Watch(limit=1e6)
+    watch = Watch() if isinstance(search.settings, SearchSettings) else Watch(limit=1e6)
     with ExitStack() as held:
         history = held.enter_context(History(folder / "history.jsonl", first=first, done=begun))
         if begun == s.steps:

@@ -35,7 +35,7 @@ from policy_search.relaxed.statistics import ImageStatistics
 
 # Sixteenths of the steps.
 _STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
-LEAST_STEPS = 16
+LEAST_STEPS = 12  # so that every stretch has one
 _CROPS = 1024  # of each side, from which the reference moments are taken
 _CHUNK = 64
 # A warp must bring the mismatch below this share of what is possible without one, less this amount: its additional
@@ -43,6 +43,8 @@ _CHUNK = 64
 _SHARE, _TOLERANCE = 0.7, 0.1
 
 
+_ANGLES = range(-80, 81, 10)
+_SCANNED = 128  # crops per angle
 _LAST_SHARE = 0.3  # of the rates, in the last stretch
 
 
@@ -148,6 +150,8 @@ class TargetSearch:
             policy = self._simple(self.found["levels"])
             if name == "still":
                 self._shut_geometry(policy)
+            else:
+                self._scan_angles(policy)
             return self._make(policy, critic, shifted=name == "moving")
         if name == "moved":
             return self._make(self._simple(self.found["moving"]), critic)
@@ -186,6 +190,21 @@ class TargetSearch:
             for k, operation in enumerate(policy.operations):
                 if operation.matrix is not None:
                     policy.base["gate"][k] = 4 * SHUT
+
+    def _scan_angles(self, policy: RelaxedPolicy) -> None:
+        """Begin at the angle that the images prefer, if they do: far from it, no gradient leads there."""
+        at = next((k for k, operation in enumerate(policy.operations) if operation.name == "rotate"), None)
+        if at is None:
+            return
+        span, centres = policy.operations[at].magnitude, policy.base["centre"]
+        assert span is not None  # rotate has angles
+        with torch.no_grad():
+            gaps = {}
+            for angle in _ANGLES:
+                centres[at] = span.raw_centre(angle)
+                gaps[angle] = self._distance(policy, _SCANNED)
+            best = min(gaps, key=gaps.__getitem__)
+            centres[at] = span.raw_centre(best if gaps[best] < 0.9 * gaps[0] - _TOLERANCE else 0)
 
     def _rest_idle_turns(self, policy: RelaxedPolicy) -> None:
         """Take back rotation and shear where the images do not ask for them: they wander where nothing shows them."""
