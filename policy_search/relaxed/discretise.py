@@ -30,6 +30,7 @@ _CHUNK = 32
 # at rest truncate by a level or two together, as Albumentations' do.
 _NEGLIGIBLE, _LEVELS = 0.2, 3.0
 _SLIVER = 1e-4
+_NEAR = (0, -3, 3, -6, 6, -9, 9, -12, 12)  # degrees about a chosen angle; the first of equals stays
 _TOLERANCE = 0.1  # mismatch by which an operation must be better than none
 
 
@@ -184,6 +185,14 @@ class _Chooser:
             options = self._warps(stage, wanted)
             if options:
                 self._best(stage, [choice for _, choice in options])
+        for stage, (k, angle) in list(self.made.items()):
+            # The composed warp of the simple form may have shared a turn between rotation and shear.
+            if self.policy.operations[k].name == "rotate":
+                gaps = {}
+                for near in _NEAR:
+                    self.make(stage, (k, angle + near))
+                    gaps[angle + near] = self.mismatch_of(self.policy, _IMAGES)
+                self.make(stage, (k, min(gaps, key=gaps.__getitem__)))
 
     def texture(self) -> None:
         """The operation that is best alone, at the magnitude that it has in the simple form."""
