@@ -38,9 +38,9 @@ _STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
 LEAST_STEPS = 12  # so that every stretch has one
 _CROPS = 1024  # of each side, from which the reference moments are taken
 _CHUNK = 64
-# A warp must bring the mismatch below this share of what is possible without one, less this amount: its additional
-# freedom alone brings a little.
-_SHARE, _TOLERANCE = 0.7, 0.1
+# A warp must bring the mismatch down by this share of it and by this much: its additional freedom alone brings a little.
+_SHARE, _GAIN = 0.05, 0.3
+_TOLERANCE = 0.1  # mismatch that a turn may cost or must bring
 
 
 _ANGLES = range(-80, 81, 10)
@@ -158,7 +158,7 @@ class TargetSearch:
         still, moved = (self._simple(self.found[n]) for n in ("still", "moved"))
         gaps = [self._distance(policy) for policy in (still, moved)]
         self.found["gaps"] = torch.tensor(gaps)
-        best = moved if gaps[1] < _SHARE * gaps[0] - _TOLERANCE else still
+        best = moved if gaps[1] < gaps[0] - max(_GAIN, _SHARE * gaps[0]) else still
         if self.is_simple:
             self._rest_idle_turns(best)
             return self._make(best, critic)
