@@ -69,19 +69,19 @@ class MomentCritic:
         memory: float = 0.9,
         variance_weight: float = 0.3,
         cap: float = 3.0,
-        alone: float = 0.0,
     ) -> None:
-        self.alone = alone
         self.statistics, self.known = statistics, known
         self.memory, self.variance_weight, self.cap = memory, variance_weight, cap
         self.change = torch.zeros_like(known.source)
         self.variance = torch.zeros_like(known.source)
+        self.weight = torch.ones_like(known.source)
         self.count = 0
 
-    def __call__(self, augmented: Tensor, untouched: Tensor) -> tuple[Tensor, Tensor]:
-        """Costs (B,) of augmented images (lower is nearer to the target), and the mismatch () itself.
+    def __call__(self, augmented: Tensor, untouched: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Costs (B,) of augmented images (lower is nearer to the target), the mismatch (), whitened statistics (B, D).
 
-        `untouched` are the crops that `augmented` were made of. Takes the batch into the running moments.
+        `untouched` are the crops that `augmented` were made of. Takes the batch into the running moments, and leaves in
+        `weight` (D,) how much each whitened coordinate still counts (iteratively reweighted least squares).
         """
         known = self.known
         seen = self.statistics(augmented) @ known.whiten
@@ -94,26 +94,23 @@ class MomentCritic:
             variance = (seen - centre).square().mean(0) + _LEAST_VARIANCE
             self.variance = self.variance + rate * (variance - self.variance)
             means = centre - known.target
-            self.gaps = (1 + (means / self.cap).square()) ** -0.25
+            self.weight = (1 + (means / self.cap).square()) ** -0.5
             ratios = self.variance_weight * torch.log(self.variance / known.variance)
         squares = self.variance_weight * (seen - centre).square() / self.variance
         cost = (seen * self._damped(means)).sum(1) + (squares * self._damped(ratios)).sum(1)
-        if self.alone:
-            gaps = seen - before - (known.target - known.source)
-            each = (self.cap**2 * (torch.sqrt(1 + (gaps / self.cap).square()) - 1)).sum(1)
-            cost = self.alone * each + (1 - self.alone) * cost
-        return cost, mismatch(means, self.cap) + mismatch(ratios, self.cap)
+        return cost, mismatch(means, self.cap) + mismatch(ratios, self.cap), seen
 
     def _damped(self, gap: Tensor) -> Tensor:
         return gap / torch.sqrt(1 + (gap / self.cap).square())
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """The running moments."""
-        return {"change": self.change, "variance": self.variance, "count": self.count}
+        return {"change": self.change, "variance": self.variance, "weight": self.weight, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         """Continue where `state_dict` was taken."""
-        self.change, self.variance, self.count = state["change"], state["variance"], state["count"]  # type: ignore[assignment]
+        for name, value in state.items():
+            setattr(self, name, value)
 
 
 def mismatch(gap: Tensor, cap: float = 3.0) -> Tensor:

@@ -70,8 +70,8 @@ class Range:
         start: the range before learning.
         logarithmic: the learnt ends move in the logarithm (factors), though a draw is uniform in the unit itself.
         whole: draws are whole numbers, uniform over both rounded ends and all between.
-        rest: where a policy that starts by changing nothing begins, if not at the bound next to the identity: an
-            effect that grows with the square of the magnitude has no gradient there.
+        rest: a magnitude that changes (next to) nothing and from which the effect grows smoothly, for searches that
+            start from the identity. Noise starts a little up: its effect grows with the square, without gradient at 0.
         single: the emitted transform takes one number, not two: both ends are the middle, and `start` is that twice.
     """
 
@@ -107,12 +107,10 @@ class Range:
         half = (last - first) / 2 / min(middle, 1 - middle)
         return math.log(middle / (1 - middle)), math.log(half / (1 - half))
 
-    def raw_rest(self) -> float:
-        """The raw centre of the magnitude nearest to the identity, a little off the bounds, where the gradient would vanish."""
+    def raw_centre(self, magnitude: float) -> float:
+        """The raw centre whose middle is `magnitude`, kept a little off the bounds, where the gradient would vanish."""
         low, high = self.forward(self.low), self.forward(self.high)
-        rest = min(max(self.identity, self.low), self.high) if self.rest is None else self.rest
-        place = (self.forward(rest) - low) / (high - low)
-        place = min(max(place, 0.003), 0.997)
+        place = min(max((self.forward(magnitude) - low) / (high - low), 0.003), 0.997)
         return math.log(place / (1 - place))
 
     def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
@@ -181,11 +179,8 @@ class Operation:
 
     @property
     def rests(self) -> bool:
-        """Whether its least magnitude leaves the image nearly as it is, so that it can grow from nothing."""
-        span = self.magnitude
-        if span is None or span.single or self.hole is not None:
-            return False
-        return max(span.low - span.identity, span.identity - span.high) < 0.1 * (span.high - span.low)
+        """Whether it can grow from nothing."""
+        return self.magnitude is not None and self.magnitude.rest is not None
 
     def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
         """Magnitudes (B,) within the ends (B,); 1 where there is no magnitude."""

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from policy_search.relaxed.operations import PLAN, Operation, Plan
 
 Start = Literal["varied", "identity"]
-# Raw width and gate of a policy that starts at the identity: a range of 8 % of what the bounds leave, nearly always on
+# Raw width and gates of a policy that starts at the identity: a range of 2 % of what the bounds leave, nearly always on
 # (a closed gate hides its operation's magnitude from the gradient), or nearly always off where nothing lies near the
 # identity.
-_NARROW, _OPEN, _SHUT = -4.0, 5.0, -3.0
+NARROW, OPEN, SHUT = -4.0, 5.0, -5.0
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,6 @@ def _start(operation: Operation, start: Start) -> tuple[float, float, float]:
     span = operation.magnitude
     if start == "varied":
         return (0.0, 0.0, 0.0) if span is None else (0.0, *span.raw_start())
-    if span is None:
-        return _SHUT, 0.0, 0.0
-    return _OPEN if operation.rests else _SHUT, span.raw_rest(), 0.0 if span.single else _NARROW
+    if span is None or span.rest is None:
+        return (SHUT, 0.0, 0.0) if span is None else (SHUT, *span.raw_start())
+    return OPEN, span.raw_centre(span.rest), NARROW

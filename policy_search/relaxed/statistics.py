@@ -34,6 +34,10 @@ class ImageStatistics:
         standard = (image - self.mean) / self.deviation
         return torch.cat([_levels(standard), _texture(standard.mean(1, keepdim=True))], 1)
 
+    def levels(self, image: Tensor) -> Tensor:
+        """The statistics of grey levels alone, (B, 5 C)."""
+        return _levels((image - self.mean) / self.deviation)
+
 
 def _levels(image: Tensor) -> Tensor:
     """(B, 5 C): means of the bands of the sorted pixels. Every second row and column is enough."""

@@ -1,0 +1,216 @@
+"""From "every operation acts" to "each stage chooses one": the policy of choices that does what the simple form does.
+
+As in DARTS (Liu et al. 2019), a relaxed solution is found first and choices are made from it. What is compared is not
+the weight of an operation but what it could do alone: for geometry and tone, whose composed warp and curve are known,
+the operation and magnitude that come nearest to those; for texture, the mismatch of the images with each one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from policy_search.relaxed import tone
+from policy_search.relaxed.application import apply, compose_curve, compose_matrix, resolve
+from policy_search.relaxed.crops import PairSampler
+from policy_search.relaxed.moments import Reference, mismatch
+from policy_search.relaxed.operations import Operation
+from policy_search.relaxed.policy import NARROW, OPEN, SHUT, RelaxedPolicy
+from policy_search.relaxed.warp import centre
+
+_CERTAIN = 6.0  # logit of the operation that a stage chooses; the others have 0
+_IMAGES = 192  # per candidate, where images decide
+_POINTS = 257  # magnitudes that are tried for each operation
+_CHUNK = 32
+_NEGLIGIBLE = 0.05  # change of tone, in deviations of the data, that is none
+_TOLERANCE = 0.1  # mismatch by which an operation must be better than none
+
+
+def distance(
+    policy: RelaxedPolicy,
+    source: PairSampler,
+    measure: Callable[[Tensor], Tensor],
+    known: Reference,
+    *,
+    crop: int,
+    margin: int,
+    fill: float,
+    count: int,
+) -> float:
+    """Mismatch of the mean statistics of `count` augmented crops; always the same crops and the same draws."""
+    generator, changes = torch.Generator().manual_seed(7), []
+    with torch.no_grad():
+        for _ in range(count // _CHUNK):
+            image, mask = source.sample(_CHUNK, crop + 2 * margin, generator)
+            seen, _ = apply(policy, image, mask, generator, fill=fill, size=crop)
+            changes.append((measure(seen) - measure(centre(image, crop))) @ known.whiten)
+    return mismatch(known.source + torch.cat(changes).mean(0) - known.target).item()
+
+
+@torch.no_grad()
+def discretise(
+    simple: RelaxedPolicy,
+    policy: RelaxedPolicy,
+    mismatch_of: Callable[[RelaxedPolicy, int], float],
+    typical: Tensor,
+    deviation: float,
+) -> None:
+    """Set the choices, gates and magnitudes of `policy` so that it does what `simple` does, stage by stage.
+
+    Args:
+        simple: one sub-policy, every operation a stage of its own.
+        policy: starts from the identity; its base is changed in place.
+        mismatch_of: mismatch of a policy over so many images.
+        typical: (1, C, H, W), an image with the source's grey levels.
+        deviation: of the source's pixels, in [0, 1].
+    """
+    chooser = _Chooser(policy, simple, mismatch_of)
+    matrix, curve = _middle(simple, typical)
+    if curve is not None:
+        chooser.tone(curve, tone.histogram(typical), deviation)
+    if matrix is not None:
+        chooser.geometry_by_matrix(matrix[:2, :2])
+    chooser.texture()
+    if matrix is not None:
+        chooser.geometry_by_images(matrix[:2, :2])
+
+
+def _middle(simple: RelaxedPolicy, typical: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The composed matrix (3, 3) and curve (1, C, 256) with every magnitude in its middle and every gate decided."""
+    draw = simple.draw(1, torch.Generator().manual_seed(0))
+    gates = simple.raw("gate")[draw.sub_policy]
+    certain = torch.where(gates > 0, 1e3, -1e3).to(draw.logistic.dtype)
+    draw = replace(draw, logistic=certain, uniform=torch.full_like(draw.uniform, 0.5))
+    drawn = resolve(simple, draw)
+    matrix, curve = compose_matrix(simple, drawn), compose_curve(simple, drawn, draw, typical)
+    return None if matrix is None else matrix[0], curve
+
+
+class _Chooser:
+    """Makes and unmakes the choices of single stages."""
+
+    def __init__(
+        self, policy: RelaxedPolicy, simple: RelaxedPolicy, mismatch_of: Callable[[RelaxedPolicy, int], float]
+    ) -> None:
+        self.policy, self.simple, self.mismatch_of = policy, simple, mismatch_of
+        self.made: dict[int, tuple[int, float]] = {}  # stage -> operation and magnitude
+
+    def make(self, stage: int, choice: tuple[int, float] | None) -> None:
+        """Let a stage do one operation at one magnitude, or nothing."""
+        base, entries = self.policy.base, self.policy.stage_operations[stage]
+        taken = {k for s, (k, _) in self.made.items() if s != stage}
+        for k, _ in entries:
+            base["choice"][stage, k] = 0.0
+            if k not in taken:
+                base["gate"][k] = SHUT
+        self.made.pop(stage, None)
+        if choice is None:
+            return
+        k, magnitude = choice
+        span = self.policy.operations[k].magnitude
+        assert span is not None  # noqa: S101  # only operations that rest are candidates
+        base["choice"][stage, k], base["gate"][k], base["width"][k] = _CERTAIN, OPEN, NARROW
+        base["centre"][k] = span.raw_centre(magnitude)
+        self.made[stage] = choice
+
+    def candidates(self, stage: int, kind: str) -> list[tuple[int, Operation]]:
+        """Operations of a stage that rest, act in that way and are not taken by another stage."""
+        taken = {k for s, (k, _) in self.made.items() if s != stage}
+        entries = self.policy.stage_operations[stage]
+        return [(k, o) for k, o in entries if o.rests and getattr(o, kind) is not None and k not in taken]
+
+    def tone(self, wanted: Tensor, histogram: Tensor, deviation: float) -> None:
+        """Stage after stage the operation that brings the curve nearest to the wanted one."""
+        curve = tone.identity_curve(wanted)
+
+        def error(found: Tensor) -> Tensor:
+            return (histogram * (found - wanted).square()).sum(2).mean(1).sqrt() / deviation
+
+        for stage in range(self.policy.stages):
+            best = (error(curve).item() - _NEGLIGIBLE, None, curve)
+            for k, operation in self.candidates(stage, "curve"):
+                values = _grid(operation)
+                many = curve.expand(len(values), -1, -1)
+                bent = operation.bend(
+                    many, histogram.expand_as(many), values, torch.ones_like(values), values.new_zeros(len(values), 0)
+                )
+                errors = error(bent)
+                i = int(errors.argmin())
+                if errors[i] < best[0]:
+                    best = (errors[i].item(), (k, values[i].item()), bent[i : i + 1])
+            if best[1] is not None:
+                self.make(stage, best[1])
+                curve = best[2]
+
+    def geometry_by_matrix(self, wanted: Tensor) -> None:
+        """Stage after stage the warp that brings the composed one nearest to the wanted one."""
+        for stage in range(self.policy.stages):
+            options = self._warps(stage, wanted)
+            if options:
+                self.make(stage, min(options, key=lambda option: option[0])[1])
+
+    def geometry_by_images(self, wanted: Tensor) -> None:
+        """The same choices again, by the images: no warp where it is as good."""
+        for stage in range(self.policy.stages):
+            options = self._warps(stage, wanted)
+            if options:
+                self._best(stage, [choice for _, choice in options])
+
+    def texture(self) -> None:
+        """The operation that is best alone, at the magnitude that it has in the simple form."""
+        for stage in range(self.policy.stages):
+            options: list[tuple[int, float]] = []
+            for k, operation in self.candidates(stage, "pixels"):
+                at = next(i for i, o in enumerate(self.simple.operations) if o.name == operation.name)
+                table = self.simple.table()
+                if self.simple.base["gate"][at] > 0:
+                    options.append((k, ((table.low + table.high) / 2)[0, 0, at].item()))
+            if options:
+                self._best(stage, options)
+
+    def _best(self, stage: int, options: list[tuple[int, float]]) -> None:
+        kept: tuple[int, float] | None = None
+        self.make(stage, None)
+        least = self.mismatch_of(self.policy, _IMAGES) - _TOLERANCE
+        for option in options:
+            self.make(stage, option)
+            gap = self.mismatch_of(self.policy, _IMAGES)
+            if gap < least:
+                least, kept = gap, option
+        self.make(stage, kept)
+
+    def _warps(self, stage: int, wanted: Tensor) -> list[tuple[float, tuple[int, float]]]:
+        """Each candidate at its best magnitude, with its error, given what the other stages do.
+
+        Cells lie at every angle, so shapes are compared up to a rotation (or mirror image) in front of them; rotations
+        are compared as they are.
+        """
+        before = after = torch.eye(2)
+        for other, (k, magnitude) in sorted(self.made.items()):
+            make = self.policy.operations[k].matrix
+            if make is not None and other != stage:
+                matrix = make(torch.tensor([magnitude]))[0, :2, :2]
+                before, after = (matrix @ before, after) if other < stage else (before, matrix @ after)
+        options = []
+        for k, operation in self.candidates(stage, "matrix"):
+            make = operation.matrix
+            assert make is not None  # noqa: S101  # candidates() has asked for it
+            values = _grid(operation)
+            full = after @ make(values)[:, :2, :2] @ before
+            turns = operation.name == "rotate"
+            gaps = full - wanted if turns else full @ full.mT - wanted @ wanted.T
+            errors = gaps.square().sum((1, 2))
+            i = int(errors.argmin())
+            options.append((errors[i].item(), (k, values[i].item())))
+        return options
+
+
+def _grid(operation: Operation) -> Tensor:
+    """Magnitudes between the bounds, even in the unit that is learnt."""
+    span = operation.magnitude
+    assert span is not None  # noqa: S101  # only operations that rest are candidates
+    values = torch.linspace(span.forward(span.low), span.forward(span.high), _POINTS)
+    return values.exp() if span.logarithmic else values

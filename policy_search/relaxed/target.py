@@ -1,0 +1,284 @@
+"""Target mode: the policy that makes the source's images look like unlabelled ones of other cells.
+
+In stretches, all on one schedule:
+
+* *levels*: tone alone, by the statistics of grey levels alone. A shift in brightness can be eighty deviations away, and
+  nothing else can be learnt beside it.
+* *still*: everything but geometry. *moving*, *moved*: everything, first with crops shifted by part of a pixel, then
+  as Albumentations will do it. Any warp smooths the image a little, so "no warp" lies behind a wall: both sides are
+  searched, and the warp has to be earned by a nearer match.
+* *chosen*: until here every operation acts on every image, one after the other (the simple form). Now each stage
+  chooses (discretise.py), and the policy of P sub-policies, S stages and K operations goes on from there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from policy_search.relaxed.catalogue import operations
+from policy_search.relaxed.crops import CropSampler, Pair, PairSampler
+from policy_search.relaxed.discretise import discretise, distance
+from policy_search.relaxed.learner import Learner
+from policy_search.relaxed.moments import MomentCritic, reference
+from policy_search.relaxed.operations import PLAN, Plan, simple_plan
+from policy_search.relaxed.policy import SHUT, RelaxedPolicy
+from policy_search.relaxed.search import SearchDivergedError, SearchResult, StepReport
+from policy_search.relaxed.statistics import ImageStatistics
+
+# Sixteenths of the steps.
+_STRETCHES = {"levels": 2, "still": 3, "moving": 4, "moved": 4, "chosen": 3}
+_CROPS = 1024  # of each side, from which the reference moments are taken
+_CHUNK = 64
+# A warp must bring the mismatch below this share of what is possible without one, less this amount: its additional
+# freedom alone brings a little.
+_SHARE, _TOLERANCE = 0.7, 0.1
+
+
+class TargetSettings(BaseModel):
+    """What a target-mode search depends on besides its data and seed; defaults are those of experiments/recovery.py."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operation_names: tuple[str, ...] = Field(default=(), description="names in the catalogue; empty for all")
+    sub_policies: int = Field(default=8, ge=1)
+    plan: Plan = Field(default=PLAN, description="the groups (or operations) that each stage chooses from")
+    steps: int = Field(default=1000, ge=32)
+    batch: int = Field(default=8, ge=2, description="crops a step")
+    crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
+    margin: int = Field(default=64, ge=0, description="pixels of context around the crop, from which warps draw")
+    rate: float = Field(default=0.1, gt=0, description="largest change of a raw parameter a step")
+    reach: float = Field(default=1.0, gt=0, description="largest change of the statistics a step, in deviations")
+    offset_share: float = Field(default=0.3, ge=0)
+    choice_share: float = Field(default=0.3, ge=0)
+    memory: float = Field(default=0.8, ge=0, lt=1, description="decay of the critic's running moments")
+    variance_weight: float = Field(default=0.3, ge=0)
+    warmup: int = Field(default=0, ge=0, le=0, description="none: the critic is known in closed form")
+
+
+class TargetSearch:
+    """All state of a target-mode search; `step` advances it.
+
+    Args:
+        source: what is augmented.
+        target: images of the target; their masks are never looked at.
+        settings, seed: as ever.
+    """
+
+    def __init__(self, source: PairSampler, target: PairSampler, settings: TargetSettings, seed: int) -> None:
+        self.source, self.settings = source, settings
+        self.statistics = source.statistics()
+        self.fill = self.statistics.median / 255
+        self.generator = torch.Generator().manual_seed(seed)
+        s = settings
+        self.measure = ImageStatistics(self.statistics.mean, self.statistics.deviation)
+        crops = [self._crops(sampler) for sampler in (source, target)]
+        self.known = reference(*(self._measured(c, self.measure) for c in crops))
+        self._known_levels = reference(*(self._measured(c, self.measure.levels) for c in crops))
+        chosen = operations(*s.operation_names)
+        self.policy = RelaxedPolicy(
+            chosen, sub_policies=s.sub_policies, plan=s.plan, generator=self.generator, spread=0.0, start="identity"
+        )
+        # The simple form of the same stages. What has no smooth beginning (flips, solarize, ...) waits for the choices.
+        self._rested = [(k, o) for entries in self.policy.stage_operations for k, o in entries if o.rests]
+        self._tone = frozenset(o.name for _, o in self._rested if o.curve is not None)
+        self.names = tuple(dict.fromkeys(o.name for _, o in self._rested))
+        self.found: dict[str, Any] = {}
+        self.done, self._stretch = 0, ""
+        self._learner: Learner | None = None
+        self.mismatch = float("nan")
+        lengths, self._ends = 0, {}
+        for name, share in _STRETCHES.items():
+            lengths += share
+            self._ends[name] = round(s.steps * lengths / 16)
+
+    @property
+    def average(self) -> RelaxedPolicy:
+        """The running average of the policy of the stretch it is in; at the end, the result."""
+        return self._learner.average if self._learner is not None else self.policy
+
+    def step(self) -> StepReport:
+        """One step of the stretch it is in.
+
+        Raises:
+            SearchDivergedError: a loss is not finite; nothing can be learnt from there.
+        """
+        s = self.settings
+        name = next(n for n, end in self._ends.items() if self.done < end)
+        if name != self._stretch:
+            self._learner, self._stretch = self._begin(name), name
+        learner = self._learner
+        assert learner is not None  # noqa: S101  # _begin has just made it
+        first = max((end for end in self._ends.values() if end <= self.done), default=0)
+        passed = (self.done - first) / (self._ends[name] - first)
+        image, mask = self.source.sample(s.batch, s.crop + 2 * s.margin, self.generator)
+        cost, gap = learner.step(image, mask, self.generator, min(1.0, 0.05 + 1.9 * (1 - passed)))
+        report = StepReport(self.done, 0.0, gap, 0.0, cost, 0.0, 1.0, {})
+        if not (abs(cost) < float("inf") and abs(gap) < float("inf")):
+            raise SearchDivergedError(
+                f"the search diverged at step {self.done} ({name}): policy loss = {cost}, mismatch = {gap}. "
+                "Lower rate or reach."
+            )
+        self.mismatch = gap
+        self.done += 1
+        return report
+
+    def _begin(self, name: str) -> Learner:
+        """The learner of a stretch, from what the stretches before have found."""
+        if self._learner is not None:
+            self.found[self._stretch] = copy.deepcopy(self._learner.average.state_dict())
+        if name == "levels":
+            critic = MomentCritic(self.measure.levels, self._known_levels, **self._critic_settings())
+            return self._make(self._simple(), critic, only=self._tone)
+        critic = MomentCritic(self.measure, self.known, **self._critic_settings())
+        if name in ("still", "moving"):
+            policy = self._simple(self.found["levels"])
+            if name == "still":
+                self._shut_geometry(policy)
+            return self._make(policy, critic, shifted=name == "moving")
+        if name == "moved":
+            return self._make(self._simple(self.found["moving"]), critic)
+        still, moved = (self._simple(self.found[n]) for n in ("still", "moved"))
+        gaps = [self._distance(policy) for policy in (still, moved)]
+        self.found["gaps"] = torch.tensor(gaps)
+        best = moved if gaps[1] < _SHARE * gaps[0] - _TOLERANCE else still
+        if self.is_simple:
+            return self._make(best, critic)
+        discretise(best, self.policy, self._distance, self._typical(), self.statistics.deviation)
+        return self._make(self.policy, critic)
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether no stage has a choice, so that the simple form is the policy asked for."""
+        stages = self.policy.stage_operations
+        return self.settings.sub_policies == 1 and all(len(entries) == 1 and entries[0][1].rests for entries in stages)
+
+    def _simple(self, state: dict[str, Tensor] | None = None) -> RelaxedPolicy:
+        policy = RelaxedPolicy(
+            operations(*self.names),
+            sub_policies=1,
+            plan=simple_plan(self.names),
+            generator=torch.Generator().manual_seed(0),
+            spread=0.0,
+            start="identity",
+        )
+        if state is not None:
+            policy.load_state_dict(state)
+        return policy
+
+    @staticmethod
+    def _shut_geometry(policy: RelaxedPolicy) -> None:
+        with torch.no_grad():
+            for k, operation in enumerate(policy.operations):
+                if operation.matrix is not None:
+                    policy.base["gate"][k] = 4 * SHUT
+
+    def _make(self, policy: RelaxedPolicy, critic: MomentCritic, **keywords: Any) -> Learner:
+        s = self.settings
+        return Learner(
+            policy, critic, fill=self.fill, size=s.crop, rate=s.rate, reach=s.reach, offset_share=s.offset_share,
+            choice_share=s.choice_share, **keywords,
+        )  # fmt: skip
+
+    def _critic_settings(self) -> dict[str, float]:
+        return {"memory": self.settings.memory, "variance_weight": self.settings.variance_weight}
+
+    def _crops(self, sampler: PairSampler) -> list[Tensor]:
+        return [sampler.sample(_CHUNK, self.settings.crop, self.generator)[0] for _ in range(_CROPS // _CHUNK)]
+
+    @staticmethod
+    def _measured(crops: list[Tensor], measure: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([measure(crop) for crop in crops])
+
+    def _distance(self, policy: RelaxedPolicy, count: int = 512) -> float:
+        s = self.settings
+        return distance(
+            policy, self.source, self.measure, self.known, crop=s.crop, margin=s.margin, fill=self.fill, count=count
+        )
+
+    def _typical(self) -> Tensor:
+        """Many crops as one tall image: the source's grey levels."""
+        image, _ = self.source.sample(_CHUNK, self.settings.crop, torch.Generator().manual_seed(1))
+        return image.transpose(0, 1).flatten(1, 2)[None]
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything that `step` reads or changes, except data, settings and the reference moments."""
+        return copy.deepcopy(
+            {
+                "done": self.done,
+                "stretch": self._stretch,
+                "mismatch": self.mismatch,
+                "found": self.found,
+                "policy": self.policy.state_dict(),
+                "learner": None if self._learner is None else self._learner.state_dict(),
+                "generator": self.generator.get_state(),
+            }
+        )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        state = copy.deepcopy(state)
+        self.found, self.done, self.mismatch = state["found"], state["done"], state["mismatch"]
+        self._stretch = state["stretch"]
+        if self._stretch:
+            # Made anew for its settings; every number in it is then replaced.
+            critic_of = (self.measure.levels, self._known_levels) if self._stretch == "levels" else (self.measure, self.known)
+            critic = MomentCritic(*critic_of, **self._critic_settings())
+            full = self._stretch == "chosen" and not self.is_simple
+            only = self._tone if self._stretch == "levels" else None
+            policy = self.policy if full else self._simple()
+            self._learner = self._make(policy, critic, shifted=self._stretch == "moving", only=only)
+            self._learner.load_state_dict(state["learner"])
+        self.policy.load_state_dict(state["policy"])
+        self.generator.set_state(state["generator"])
+
+
+def search_target(
+    source: PairSampler | Sequence[Pair],
+    target: PairSampler | Sequence[Any],
+    *,
+    settings: TargetSettings | None = None,
+    seed: int,
+    on_step: Callable[[StepReport], None] | None = None,
+) -> SearchResult:
+    """Learn a policy that turns source images into images like the target's.
+
+    Args:
+        source: pairs of images (H, W) or (H, W, 3) uint8 and masks (H, W) bool, or a sampler.
+        target: images (H, W) or (H, W, 3) uint8, or a sampler; no labels.
+        settings: defaults when None.
+        seed: equal seed, data, settings and thread count give an equal result, bit for bit, on a CPU.
+        on_step: called after every step; what it raises stops the search.
+
+    Raises:
+        DataError: images that cannot be used.
+        SearchDivergedError: a loss is not finite; the message names the step and the losses.
+    """
+    settings = settings or TargetSettings()
+    images = target if not isinstance(target, Sequence) else unlabelled(target)
+    search = TargetSearch(
+        CropSampler(source) if isinstance(source, Sequence) else source, images, settings, seed
+    )
+    history: list[StepReport] = []
+    while search.done < settings.steps:
+        history.append(search.step())
+        if on_step is not None:
+            on_step(history[-1])
+    return SearchResult(search.average, history, search.statistics, settings, seed)
+
+
+def unlabelled(images: Sequence[Any]) -> CropSampler:
+    """A sampler of images (H, W) or (H, W, 3) uint8 alone; its masks are all background and nobody reads them."""
+    return CropSampler([(image, _background(image)) for image in images])
+
+
+def _background(image: Any) -> Any:
+    import numpy as np
+
+    return np.zeros(image.shape[:2], np.bool_)
