@@ -20,7 +20,7 @@ from policy_search.relaxed.moments import MomentCritic
 from policy_search.relaxed.policy import RelaxedPolicy
 from policy_search.relaxed.warp import centre, translation
 
-_MOMENTUM, _SECOND = 0.5, 0.95  # of Adam; a long momentum would overshoot, as the critic's moments lag already
+_MOMENTUM, _SECOND = 0.8, 0.95  # of Adam; a long momentum would overshoot, as the critic's moments lag already
 _FORGET = 0.97  # of the Gauss-Newton matrix, a running average over steps
 _DAMPING, _FLOOR = 0.1, 0.05  # Levenberg-Marquardt: of the diagonal, and absolute
 _GAUSS_NEWTON = 0.15  # share of the full step: the critic's moments lag by a few steps

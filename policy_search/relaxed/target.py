@@ -32,12 +32,15 @@ from policy_search.relaxed.search import SearchDivergedError, SearchResult, Step
 from policy_search.relaxed.statistics import ImageStatistics
 
 # Sixteenths of the steps.
-_STRETCHES = {"levels": 2, "still": 3, "moving": 4, "moved": 4, "chosen": 3}
+_STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
 _CROPS = 1024  # of each side, from which the reference moments are taken
 _CHUNK = 64
 # A warp must bring the mismatch below this share of what is possible without one, less this amount: its additional
 # freedom alone brings a little.
 _SHARE, _TOLERANCE = 0.7, 0.1
+
+
+_LAST_SHARE = 0.3  # of the rates, in the last stretch
 
 
 class TargetSettings(BaseModel):
@@ -117,7 +120,10 @@ class TargetSearch:
         first = max((end for end in self._ends.values() if end <= self.done), default=0)
         passed = (self.done - first) / (self._ends[name] - first)
         image, mask = self.source.sample(s.batch, s.crop + 2 * s.margin, self.generator)
-        cost, gap = learner.step(image, mask, self.generator, min(1.0, 0.05 + 1.9 * (1 - passed)))
+        # The last stretch starts near its end, and is not to be shaken out of it.
+        most = _LAST_SHARE if name == "chosen" else 1.0
+        share = most * min(1.0, 0.05 + 1.9 * (1 - passed))
+        cost, gap = learner.step(image, mask, self.generator, share)
         report = StepReport(self.done, 0.0, gap, 0.0, cost, 0.0, 1.0, {})
         if not (abs(cost) < float("inf") and abs(gap) < float("inf")):
             raise SearchDivergedError(
@@ -148,6 +154,7 @@ class TargetSearch:
         self.found["gaps"] = torch.tensor(gaps)
         best = moved if gaps[1] < _SHARE * gaps[0] - _TOLERANCE else still
         if self.is_simple:
+            self._rest_idle_turns(best)
             return self._make(best, critic)
         discretise(best, self.policy, self._distance, self._typical(), self.statistics.deviation)
         return self._make(self.policy, critic)
@@ -177,6 +184,23 @@ class TargetSearch:
             for k, operation in enumerate(policy.operations):
                 if operation.matrix is not None:
                     policy.base["gate"][k] = 4 * SHUT
+
+    def _rest_idle_turns(self, policy: RelaxedPolicy) -> None:
+        """Take back rotation and shear where the images do not ask for them: they wander where nothing shows them."""
+        gap = self._distance(policy)
+        centres = policy.base["centre"]
+        with torch.no_grad():
+            for k, operation in enumerate(policy.operations):
+                span, make = operation.magnitude, operation.matrix
+                if span is None or make is None or abs(torch.linalg.det(make(torch.tensor([float(span.high)])))[0] - 1) > 1e-3:
+                    continue
+                before = centres[k].item()
+                centres[k] = span.raw_centre(span.identity)
+                without = self._distance(policy)
+                if without < gap + _TOLERANCE:
+                    gap = min(gap, without)
+                else:
+                    centres[k] = before
 
     def _make(self, policy: RelaxedPolicy, critic: MomentCritic, **keywords: Any) -> Learner:
         s = self.settings
