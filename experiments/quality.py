@@ -72,7 +72,10 @@ def _culture(name: str, root: Path | None, usiigaci: Path | None) -> Culture:
 
 
 def run_cell(plan: Plan, culture: Culture, objective: ProbeObjective, row: str, seed: int) -> None:
-    """Find one policy and score it, unless its file says that this has been done. What fails is written down as such."""
+    """Find one policy and score it, unless its file says that this has been done.
+
+    What fails is written down; a search that failed is tried again by the next start.
+    """
     file = cell_file(plan.out, culture.name, row, seed)
     policies = plan.out / "policies" / culture.name
     # Before a new search touches the policies: the commit is that of the code that runs.
@@ -151,9 +154,8 @@ def _described(plan: Plan, cultures: tuple[str, ...]) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> None:
     """All that the options ask for, and the tables."""
     out, cultures, seeds = Path(options.out), tuple(dict.fromkeys(options.data)), range(options.seeds)
-    settings = {"source": SearchSettings, "target": TargetSettings}
-    steps = {"source": options.source_steps, "target": options.target_steps}
-    source, target = (made(**({"steps": steps[mode]} if steps[mode] else {})) for mode, made in settings.items())
+    source = SearchSettings() if options.source_steps is None else SearchSettings(steps=options.source_steps)
+    target = TargetSettings(steps=options.target_steps)
     plan = Plan(
         out,
         Path(options.root) if options.root else None,
@@ -201,10 +203,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--peer-policies", help="folder with demo.json, livecell.json and demo.facts.json, ...")
     parser.add_argument("--seeds", type=int, default=5, help="of probes and of our searches")
     parser.add_argument("--only", nargs="+", choices=ROWS, help="only these policies")
-    parser.add_argument("--again", nargs="+", default=[], metavar="POLICY", help="forget these first, searches included")
+    parser.add_argument(
+        "--again", nargs="+", default=[], metavar="POLICY", help="forget these first, searches included"
+    )
     parser.add_argument("--budget", type=float, default=300, help="CPU seconds that the searches of a row may take")
     parser.add_argument("--source-steps", type=int, help="of the source-mode search; its default if not given")
-    parser.add_argument("--target-steps", type=int, help="of the search for every unseen type")
+    parser.add_argument(
+        "--target-steps", type=int, default=400, help="for every unseen type; the default fits --budget"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", required=True, help="folder of the journal; a second start goes on in it")
     parser.add_argument("--record", action="store_true", help="write experiments/results/quality.* too")

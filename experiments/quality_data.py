@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def load_culture(name: str, root: Path | None, usiigaci: Path | None) -> Culture
     study = StudyData(
         f"demo/{SOURCE}" if name == "demo" else SOURCE,
         source.synthetic,
-        "-".join(dataset.fingerprint()[:4] for dataset in used),
+        hashlib.sha256("|".join(dataset.fingerprint() for dataset in used).encode()).hexdigest()[:16],
         tuple(train),
         tuple(domains),
         f"labelled train and val images of {', '.join(d.name for d in domains)}",

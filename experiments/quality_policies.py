@@ -1,4 +1,4 @@
-"""The policies that experiments/quality.py compares: naive, random, AutoAlbument's as converted, and ours as searched."""
+"""The policies that experiments/quality.py compares: naive, random, AutoAlbument's converted, and ours."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class _Shelf:
         """From the disk where it is up to date, else searched now."""
         if row == POSED:
             target, source, pose = self.get(TARGET), self.get(SOURCE), self._read(_POSE)
-            assert pose is not None  # noqa: S101  # written with the source-mode policy
+            assert pose is not None  # written with the source-mode policy
             spent = [found.search_cpu_s or 0.0 for found in (target, source)]
             return Found(_named(in_turn(target.document, pose.document), POSED, self.seed), sum(spent))
         kept = self._read(row)
@@ -122,9 +122,7 @@ class _Shelf:
         settings, pairs = self.searches.target, foreground_pairs(self.culture.study.train)
         documents = {}
         for name, images in self.culture.targets.items():
-            result = search_target(
-                pairs, images, settings=settings, seed=self.seed, on_step=self._watch(started)
-            )
+            result = search_target(pairs, images, settings=settings, seed=self.seed, on_step=self._watch(started))
             documents[name] = export_policy(result, holes=_holes(self.culture, settings.crop))
         return one_of(documents)
 
@@ -133,7 +131,7 @@ class _Shelf:
             if time.process_time() - started > self.searches.budget:
                 raise InputError(
                     f"{self.culture.name}, seed {self.seed}: the search needs more than --budget "
-                    f"{self.searches.budget:.0f} CPU seconds. Lower --source-steps or --target-steps, or raise the budget."
+                    f"{self.searches.budget:.0f} CPU seconds. Lower --source-steps or --target-steps, or raise it."
                 )
 
         return check
