@@ -53,10 +53,14 @@ class ProbeObjective:
     direction: Direction = "maximize"
     _bases: dict[int, Base] = field(default_factory=dict, repr=False)
 
-    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
-        """See `Objective`."""
+    def prepare(self, seed: int) -> None:
+        """Train the common start at `seed` now, unless it is there: for who measures what one policy costs."""
         if seed not in self._bases:
             self._bases[seed] = train_base(self.data.train, seed=seed, settings=self.settings)
+
+    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+        """See `Objective`."""
+        self.prepare(seed)
         augmenter = Augmenter(document)
         donors = {sample.id: donor_for(sample, self.data.train) for sample in self.data.train}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from policy_search.cells import InstanceMap
 from policy_search.study.matching import MatchCounts, match
-from policy_search.study.network import ProbeNet, decode, predict, targets
+from policy_search.study.network import ProbeNet, confidences, decode, predict, targets
+from policy_search.study.ranking import average_precision, judge_ranked
 
 Image = NDArray[np.uint8]
 # (image, instances, image id, draw index) -> augmented image of the same shape, and its instances
@@ -72,11 +74,31 @@ DEFAULT = ProbeSettings()
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """What a probe found: `value` is the mean of `domains`; `seconds` are wall seconds."""
+    """What a probe found.
+
+    Attributes:
+        value: mean of `domains`.
+        domains: matched instances (`MatchCounts.score`) of every domain.
+        seconds: wall seconds.
+        ap50: `average_precision` of every domain.
+    """
 
     value: float
     domains: Mapping[str, float]
     seconds: float
+    ap50: Mapping[str, float] = field(default_factory=dict)
+
+
+class DomainScore(NamedTuple):
+    """One network on one domain: matched instances, and AP50 of the same instances ranked by confidence."""
+
+    counts: MatchCounts
+    ap50: float
+
+    @property
+    def score(self) -> float:
+        """What a probe is scored by: `MatchCounts.score`."""
+        return self.counts.score
 
 
 class ProbeError(RuntimeError):
@@ -135,9 +157,10 @@ def run_probe(
             report(stops[step], _mean(score(tuned, domains)))
 
     _fit(tuned, pool, settings.steps, settings.rate, after)
-    by_domain = {name: counts.score for name, counts in score(tuned, domains).items()}
-    value = float(np.mean(list(by_domain.values())))
-    return ProbeScore(value, by_domain, time.perf_counter() - started)
+    found = score(tuned, domains)
+    by_domain = {name: domain.score for name, domain in found.items()}
+    ap50 = {name: domain.ap50 for name, domain in found.items()}
+    return ProbeScore(_mean(found), by_domain, time.perf_counter() - started, ap50)
 
 
 def _fit(base: Base, pool: _Pool, steps: int, rate: float, after: Callable[[int], None] | None = None) -> None:
@@ -168,20 +191,22 @@ def statistics(samples: Sequence[ProbeSample]) -> tuple[float, float]:
     return float(pixels.mean()), max(float(pixels.std()), 1.0)
 
 
-def score(base: Base, domains: Sequence[Domain]) -> dict[str, MatchCounts]:
-    """Matched instances per domain, its images taken together."""
+def score(base: Base, domains: Sequence[Domain]) -> dict[str, DomainScore]:
+    """Scores per domain, its images taken together."""
     found = {}
     for domain in domains:
-        counts = MatchCounts(0, 0, 0)
+        counts, ranked = MatchCounts(0, 0, 0), []
         for sample in domain.samples:
-            labels = decode(predict(base.net, (sample.image.astype(np.float32) - base.mean) / base.std))
+            probabilities = predict(base.net, (sample.image.astype(np.float32) - base.mean) / base.std)
+            labels = decode(probabilities)
             counts = counts.plus(match(labels, sample.instances))
-        found[domain.name] = counts
+            ranked.append(judge_ranked(labels, confidences(probabilities, labels), sample.instances))
+        found[domain.name] = DomainScore(counts, average_precision(ranked))
     return found
 
 
-def _mean(found: Mapping[str, MatchCounts]) -> float:
-    return float(np.mean([counts.score for counts in found.values()]))
+def _mean(found: Mapping[str, DomainScore]) -> float:
+    return float(np.mean([domain.score for domain in found.values()]))
 
 
 class _Pool:
