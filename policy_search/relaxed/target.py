@@ -38,7 +38,7 @@ _STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
 LEAST_STEPS = 12  # so that every stretch has one
 _CROPS = 1024  # of each side, from which the reference moments are taken
 _CHUNK = 64
-# A warp must bring the mismatch down by this share of it and by this much: its additional freedom alone brings a little.
+# A warp must bring the mismatch down by this share of it and by this much: its added freedom alone brings a little.
 _SHARE, _GAIN = 0.05, 0.3
 _TOLERANCE = 0.1  # mismatch that a turn may cost or must bring
 
