@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from policy_search.relaxed.application import apply
 from policy_search.relaxed.crops import CropSampler, Pair
 from policy_search.relaxed.policy import RelaxedPolicy
 from policy_search.relaxed.search import Search, SearchDivergedError, SearchSettings, StepReport, search_policy
@@ -38,8 +39,8 @@ def outcome(policy: RelaxedPolicy, source: list[Pair]) -> tuple[float, float]:
     table = policy.table()
     with torch.no_grad():
         draw = policy.draw(200, generator)
-        out = policy(image, mask, generator, fill=0.5, size=96, draw=draw)
-        grey = 0.5 + out.image.mean((1, 2, 3)) - centre(image, 96).mean((1, 2, 3))
+        out, _ = apply(policy, image, mask, generator, fill=0.5, size=96, draw=draw)
+        grey = 0.5 + out.mean((1, 2, 3)) - centre(image, 96).mean((1, 2, 3))
         scales = torch.ones(200)
         for i in range(200):
             for stage in range(policy.stages):
