@@ -12,20 +12,19 @@ from policy_search.relaxed.policy import RelaxedPolicy
 
 
 def gradient_penalty(
-    critic: Critic, real: Tensor, augmented: Tensor, generator: torch.Generator, norm: float
+    critic: Critic, real: Tensor, augmented: Tensor, generator: torch.Generator, norm: float, pixels: int
 ) -> Tensor:
     """Mean of (|gradient| / norm - 1)^2 between real and augmented pairs (B, C, H, W), one norm per *sample*.
 
-    Gulrajani et al. 2017, equation 3. The norm is taken over channels and pixels together and multiplied by
-    sqrt(H * W): a critic that averages over pixels has gradients of 1 / (H * W) at each, and the target must not depend
-    on the size of the crop.
+    Gulrajani et al. 2017, equation 3. The norm is taken over channels and pixels together and multiplied by the root of
+    the number of `pixels` of an image (the critic reads them folded): a critic that averages over pixels has gradients
+    of 1 / pixels at each, and the target must not depend on the size of the crop.
     """
     place = torch.rand(len(real), 1, 1, 1, generator=generator, device=real.device, dtype=real.dtype)
-    between = (place * real + (1 - place) * augmented).detach().requires_grad_(True)
+    between = torch.lerp(augmented.detach(), real, place).requires_grad_(True)
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    size = math.sqrt(real.shape[2] * real.shape[3])
     # The constant keeps the root differentiable where the gradient vanishes.
-    norms = torch.sqrt(gradient.square().sum((1, 2, 3)) + 1e-12) * size
+    norms = torch.sqrt(gradient.square().sum((1, 2, 3)) + 1e-12) * math.sqrt(pixels)
     return (norms / norm - 1).square().mean()
 
 

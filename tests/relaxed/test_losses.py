@@ -9,7 +9,7 @@ import torch
 
 from policy_search.relaxed import losses
 from policy_search.relaxed.catalogue import CATALOGUE, operations
-from policy_search.relaxed.critic import Critic, RandomFeatures, pool
+from policy_search.relaxed.critic import Critic, RandomFeatures, fold, pool
 from policy_search.relaxed.operations import free_plan
 from policy_search.relaxed.policy import RelaxedPolicy
 
@@ -30,15 +30,15 @@ def test_the_penalty_is_per_sample_and_free_of_the_crop_size(size: int) -> None:
     real, augmented = torch.rand(4, 2, size, size), torch.rand(4, 2, size, size)
     generator = torch.Generator().manual_seed(0)
     # Per sample: sqrt(2 * N * (s / N)^2) * sqrt(N) = s * sqrt(2), whatever N pixels.
-    found = losses.gradient_penalty(Linear(6.0), real, augmented, generator, norm=10.0)  # type: ignore[arg-type]
+    found = losses.gradient_penalty(Linear(6.0), real, augmented, generator, 10.0, size**2)  # type: ignore[arg-type]
     assert found.item() == pytest.approx((6 * math.sqrt(2) / 10 - 1) ** 2, rel=1e-5)
 
 
 def test_the_penalty_trains_the_critic() -> None:
     critic = Critic(1, 0.5, 0.1, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
-    real, augmented = torch.randn(2, 2, 32, 32, generator=generator), torch.randn(2, 2, 32, 32, generator=generator)
-    losses.gradient_penalty(critic, real, augmented, generator, norm=10.0).backward()
+    real, augmented = (torch.randn(2, 32, 8, 8, generator=generator) for _ in range(2))
+    losses.gradient_penalty(critic, real, augmented, generator, 10.0, 32**2).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in critic.named_parameters() if "weight" in n)
 
 
@@ -106,12 +106,28 @@ def test_floors_only_push_up() -> None:
 def test_the_critic_divides_by_the_data_sets_own_deviation() -> None:
     critic = Critic(1, 0.5, 0.05, generator=torch.Generator().manual_seed(0))
     pair = critic.standardise(torch.full((1, 1, 32, 32), 0.6), torch.ones(1, 1, 32, 32))
-    assert pair[0, :, 0, 0].tolist() == pytest.approx([2.0, 1.0])
+    assert pair.shape == (1, 32, 8, 8)
+    assert pair[0, :, 0, 0].tolist() == pytest.approx([2.0] * 16 + [1.0] * 16)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 40), (35, 41)])
+def test_folding_is_the_pixel_unshuffle_of_what_the_block_divides(height: int, width: int) -> None:
+    image = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    folded = fold(image, 4)
+    assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(image[:, :, :32, :40], 4))
+    assert folded.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_critic_without_masks_sees_the_image_alone() -> None:
+    critic = Critic(1, 0.5, 0.05, generator=torch.Generator().manual_seed(0), masks=0)
+    image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    scores = [critic(critic.standardise(image, mask)) for mask in (torch.zeros_like(image), torch.ones_like(image))]
+    assert torch.equal(*scores)
 
 
 def test_a_critic_treats_the_samples_of_a_batch_apart() -> None:
     critic = Critic(1, 0.5, 0.05, generator=torch.Generator().manual_seed(0))
-    pairs = torch.randn(4, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    pairs = torch.randn(4, 32, 8, 8, generator=torch.Generator().manual_seed(1))
     apart = torch.cat([critic(pair[None]) for pair in pairs])
     assert torch.allclose(critic(pairs), apart, atol=1e-5)
 
@@ -123,9 +139,11 @@ def test_pooled_deviation_sees_texture() -> None:
 
 
 def test_random_features_are_frozen_and_scaled_to_the_data() -> None:
-    features = RandomFeatures(1, 0.5, 0.1, generator=torch.Generator().manual_seed(0))
+    critic = Critic(1, 0.5, 0.1, generator=torch.Generator().manual_seed(0))
+    features = RandomFeatures(critic, generator=torch.Generator().manual_seed(2))
     image = torch.rand(16, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     mask = (image > 0.5).float()
-    features.calibrate(image, mask)
+    pair = critic.standardise(image, mask)
+    features.calibrate(pair)
     assert not any(p.requires_grad for p in features.parameters())
-    assert features(image, mask).std(0).median().item() == pytest.approx(1.0, abs=0.2)
+    assert features(pair).std(0).median().item() == pytest.approx(1.0, abs=0.2)
