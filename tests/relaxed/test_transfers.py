@@ -22,7 +22,7 @@ from tests.relaxed.textures import culture
 # done. `lift_fresh` is a tensor made of Python numbers, which has to be sent to the device.
 WAITING = {
     "_local_scalar_dense", "nonzero", "masked_select", "bincount", "repeat_interleave", "equal", "is_nonzero", "unique",
-    "_linalg_check_errors", "multinomial", "lift_fresh",
+    "_linalg_check_errors", "lift_fresh",
 }  # fmt: skip
 # What applying a policy still waits for, by file.
 KNOWN = {
@@ -46,7 +46,9 @@ class Waits(TorchDispatchMode):
             i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
         )
         out = func(*args, **(kwargs or {}))
-        moved = name in ("_to_copy", "copy_") and {a.device for a in args if isinstance(a, torch.Tensor)} != {out.device}
+        moved = name in ("_to_copy", "copy_") and {a.device for a in args if isinstance(a, torch.Tensor)} != {
+            out.device
+        }
         if name in WAITING or by_mask or moved:
             self.places[place(), name] += 1
         return out
