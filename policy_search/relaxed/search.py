@@ -27,7 +27,7 @@ from policy_search.relaxed.critic import Critic, RandomFeatures
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics
 from policy_search.relaxed.instance_channels import PLANES
 from policy_search.relaxed.operations import PLAN, Plan
-from policy_search.relaxed.policy import RelaxedPolicy
+from policy_search.relaxed.policy import Draw, RelaxedPolicy
 
 
 class SearchSettings(BaseModel):
@@ -178,6 +178,7 @@ class Search:
         s = self.settings
         learning = self.done >= 0
         image, mask = self._source_pairs()
+        draw = self.policy.draw(s.batch, self.generator)
         with torch.set_grad_enabled(learning):
             image, mask = apply(
                 self.policy,
@@ -187,13 +188,14 @@ class Search:
                 fill=self.statistics.median / 255,
                 size=s.crop,
                 application=s.application,
+                draw=draw,
             )
             augmented = self.critic.standardise(image, mask)
         real = self.critic.standardise(*(self.target or self.source).sample(s.batch, s.crop, self.generator))
-        found, gradient = self._critic_gradients(real, augmented.detach(), learning)
+        found, scores, gradient = self._critic_gradients(real, augmented.detach(), learning)
         strengths: dict[str, Tensor] = {}
         if learning:
-            more, strengths = self._policy_gradients(augmented, gradient, found["distance"])
+            more, strengths = self._policy_gradients(draw, augmented, scores, gradient, found["distance"])
             found |= more
         # The one transfer of a step.
         values = torch.stack([*found.values(), *strengths.values()]).tolist()
@@ -228,8 +230,8 @@ class Search:
 
     def _critic_gradients(
         self, real: Tensor, augmented: Tensor, learning: bool
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Losses, with the critic's gradients in place, and the mean score's gradient at the augmented pairs."""
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Losses, with the critic's gradients in place; the augmented pairs' scores, and their mean's gradient."""
         s = self.settings
         augmented.requires_grad_(learning)
         with self._precision():
@@ -240,27 +242,36 @@ class Search:
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         found = {"critic loss": loss, "distance": distance, "penalty": penalty}
-        return {name: value.detach() for name, value in found.items()}, augmented.grad
+        return {n: value.detach() for n, value in found.items()}, scores[len(real) :].detach(), augmented.grad
 
     def _policy_gradients(
-        self, augmented: Tensor, gradient: Tensor | None, distance: Tensor
+        self, draw: Draw, augmented: Tensor, scores: Tensor, gradient: Tensor | None, distance: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses and strengths, with the policy's gradients in place; `gradient` is that of the mean score."""
+        """Losses and strengths, with the policy's gradients in place; `gradient` is that of the mean of `scores`."""
         s = self.settings
         self.policy_optimiser.zero_grad(set_to_none=True)
         strengths = losses.group_strengths(self.policy)
         if self.target is not None:
             augmented.backward(-gradient)
             found = {"policy loss": distance, "spread": torch.zeros_like(distance)}
-        else:
-            with self._precision():
-                spread = losses.spread(self.features(augmented)).mean()
-            weight = math.exp(self.log_multiplier) / s.distance
-            shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
-            shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
-            wish = -torch.log(spread) + s.floor_weight * shortfall
-            torch.autograd.backward([wish, augmented], [None, -weight * gradient])
-            found = {"policy loss": wish.detach() + weight * distance, "spread": spread.detach()}
+            return found, {name: value.detach() for name, value in strengths.items()}
+        with self._precision():
+            between = losses.spread(self.features(augmented))
+        spread = between.mean()
+        weight = math.exp(self.log_multiplier) / s.distance
+        torch.autograd.backward([-torch.log(spread), augmented], [None, -weight * gradient])
+        # What choices and gates would change is too much for the slope of the critic at another image: they learn
+        # from what came of those that were drawn (REINFORCE), and not through the images.
+        for parameters in (self.policy.base, self.policy.offset):
+            for name in ("choice", "gate"):
+                parameters[name].grad = None
+        shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
+        shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
+        outcome = losses.outcome_advantage(weight * scores, between.detach() / spread.detach())
+        learnt = s.floor_weight * shortfall - (outcome * losses.log_chance(self.policy, draw)).mean()
+        learnt.backward()
+        loss = s.floor_weight * shortfall - torch.log(spread) + weight * distance
+        found = {"policy loss": loss.detach(), "spread": spread.detach()}
         return found, {name: value.detach() for name, value in strengths.items()}
 
     def _update_policy(self, distance: float) -> None:

@@ -77,6 +77,65 @@ def test_a_constant_degradation_has_no_strength() -> None:
     with torch.no_grad():
         policy.base["gate"][:], policy.base["width"][:] = 20.0, -20.0
     assert losses.group_strengths(policy)["texture"].item() < 1e-3
+    effect = losses.operation_effects(policy)["gaussian_blur"]
+    assert (effect.chance, effect.constancy) == pytest.approx((1, 1), abs=1e-4)
+
+
+def test_the_chance_of_a_draw_is_that_of_its_choices_and_gates() -> None:
+    policy = RelaxedPolicy(
+        operations("brightness", "scale", "gamma", "gaussian_blur"),
+        sub_policies=2,
+        generator=torch.Generator().manual_seed(0),
+        spread=1.0,
+    )
+    draw = policy.draw(50, torch.Generator().manual_seed(1))
+    found, table = losses.log_chance(policy, draw), policy.table()
+    for i in range(50):
+        chance, p = 1.0, int(draw.sub_policy[i])
+        for stage in range(policy.stages):
+            k = int(draw.choice[i, stage])
+            gate = table.gate[p, stage, k].item()
+            is_open = policy.raw("gate")[p, stage, k] + draw.logistic[i, stage, k] > 0
+            chance *= table.weight[p, stage, k].item() * (gate if is_open else 1 - gate)
+        assert math.exp(found[i].item()) == pytest.approx(chance, rel=1e-4)
+
+
+def test_an_outcome_is_compared_with_the_other_draw_of_its_image_and_with_other_images() -> None:
+    found = losses.outcome_advantage(torch.tensor([5.0, 1.0, 3.0, 1.0]), torch.tensor([2.0, 4.0]))
+    assert found.tolist() == pytest.approx([2 - 2, 0 - -2.0, -2 - 2, 0 - -2.0])
+
+
+def test_effects_are_those_of_simulated_draws() -> None:
+    policy = RelaxedPolicy(
+        operations("brightness", "scale", "gaussian_blur", "horizontal_flip"),
+        sub_policies=3,
+        generator=torch.Generator().manual_seed(0),
+        spread=1.0,
+    )
+    effects, generator = losses.operation_effects(policy), torch.Generator().manual_seed(1)
+    table, draw = policy.table(), policy.draw(60000, generator)
+    for k, operation in enumerate(policy.operations):
+        moved = torch.zeros(60000)
+        acted = torch.zeros(60000)
+        for stage in range(policy.stages):
+            at = (draw.sub_policy, stage, k)
+            is_open = policy.raw("gate")[at] + draw.logistic[:, stage, k] > 0
+            acts = (draw.choice[:, stage] == k) & is_open
+            acted += acts
+            if operation.magnitude is None:
+                moved += acts
+            else:
+                span, place = operation.magnitude, draw.uniform[:, stage, k]
+                low, high = table.low[at], table.high[at]
+                if span.logarithmic:
+                    low, high = low.log(), high.log()
+                half = (span.forward(span.high) - span.forward(span.low)) / 2
+                moved += acts * (low + place * (high - low) - span.forward(span.identity)) / half
+        found = effects[operation.name]
+        assert found.chance == pytest.approx(acted.mean().item(), abs=0.01)
+        square = moved.square().mean().item()
+        assert found.chance * found.displacement**2 == pytest.approx(square, rel=0.03)
+        assert found.constancy == pytest.approx(moved.mean().item() ** 2 / square, abs=0.02)
 
 
 def test_variety_runs_from_one_choice_to_all() -> None:
