@@ -91,6 +91,7 @@ def main() -> None:
         write(arguments.out)
         return
     torch.set_num_threads(1)
+    at = commit()  # of the code that is loaded; the tree may move on while this runs
     part, parts = (int(n) for n in arguments.part.split("/"))
     loaded: dict[str, tuple[list[Image], list[Image]]] = {}
     runs = [run for run in plan() if arguments.data in (run[1], "both")]
@@ -101,7 +102,6 @@ def main() -> None:
             continue
         if kind not in loaded:
             loaded[kind] = images(kind, arguments.root)
-        at = commit()
         result = search(case, FORMS[form], *loaded[kind], seed)
         write_json(path, {"data": kind, "form": form, "case": case.name, "seed": seed, "commit": at, **result})
         rows = verdicts(case, result["found"], result["mean"])

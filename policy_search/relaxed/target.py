@@ -320,9 +320,5 @@ def search_target(
 
 
 def unlabelled(images: Sequence[NDArray[np.uint8]]) -> CropSampler:
-    """A sampler of images (H, W) or (H, W, 3) uint8 alone; its masks are all background and nobody reads them."""
-    return CropSampler([(image, _background(image)) for image in images])
-
-
-def _background(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return np.zeros(image.shape[:2], np.bool_)
+    """A sampler of images (H, W) or (H, W, 3) uint8 alone."""
+    return CropSampler([(image, None) for image in images])
