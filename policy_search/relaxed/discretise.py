@@ -30,6 +30,7 @@ _CHUNK = 32
 # at rest truncate by a level or two together, as Albumentations' do.
 _NEGLIGIBLE, _LEVELS = 0.2, 3.0
 _SLIVER = 1e-4
+_AJAR = -1.0  # raw gate (open in 27 % of the draws) above which an operation counts as found
 _NEAR = (0, -3, 3, -6, 6, -9, 9, -12, 12)  # degrees about a chosen angle; the first of equals stays
 _TOLERANCE = 0.1  # mismatch by which an operation must be better than none
 
@@ -87,7 +88,7 @@ def _middle(simple: RelaxedPolicy, typical: Tensor) -> tuple[Tensor | None, Tens
     """The composed matrix (3, 3) and curve (1, C, 256) with every magnitude in its middle and every gate decided."""
     draw = simple.draw(1, torch.Generator().manual_seed(0))
     gates = simple.raw("gate")[draw.sub_policy]
-    certain = torch.where(gates > 0, 1e3, -1e3).to(draw.logistic.dtype)
+    certain = torch.where(gates > _AJAR, 1e3, -1e3).to(draw.logistic.dtype)
     draw = replace(draw, logistic=certain, uniform=torch.full_like(draw.uniform, 0.5))
     drawn = resolve(simple, draw)
     matrix, curve = compose_matrix(simple, drawn), compose_curve(simple, drawn, draw, typical)
@@ -117,9 +118,16 @@ class _Chooser:
         k, magnitude = choice
         span = self.policy.operations[k].magnitude
         assert span is not None  # only operations that rest are candidates
-        base["choice"][stage, k], base["gate"][k], base["width"][k] = _CERTAIN, OPEN, NARROW
-        base["centre"][k] = span.raw_centre(magnitude)
+        base["choice"][stage, k], base["centre"][k] = _CERTAIN, span.raw_centre(magnitude)
+        # How often and how widely it acts is as it was found, where the same operation was found.
+        base["gate"][k], base["width"][k] = self._found(self.policy.operations[k].name) or (OPEN, NARROW)
         self.made[stage] = choice
+
+    def _found(self, name: str) -> tuple[float, float] | None:
+        """Raw gate and width in the simple form; None where it was shut there."""
+        at = next(i for i, o in enumerate(self.simple.operations) if o.name == name)
+        gate, width = (self.simple.raw(part)[0, 0, at].item() for part in ("gate", "width"))
+        return (gate, width) if gate > _AJAR else None
 
     def candidates(self, stage: int, kind: str) -> list[tuple[int, Operation]]:
         """Operations of a stage that rest, act in that way and are not taken by another stage."""
@@ -201,7 +209,7 @@ class _Chooser:
             for k, operation in self.candidates(stage, "pixels"):
                 at = next(i for i, o in enumerate(self.simple.operations) if o.name == operation.name)
                 table = self.simple.table()
-                if self.simple.base["gate"][at] > 0:
+                if self._found(operation.name) is not None:
                     options.append((k, ((table.low + table.high) / 2)[0, 0, at].item()))
             if options:
                 self._best(stage, options)
