@@ -99,29 +99,34 @@ def most_constant(run: dict[str, Any]) -> str:
 
 
 def chart(runs: list[dict[str, Any]], path: Path) -> None:
-    """Strength of each group against the distance reached; one panel per data set."""
+    """Spread, and strength of each group, against the distance reached; a column per data set."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     names = list(dict.fromkeys(run["data"] for run in runs))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False, sharey=True)
-    for axis, name in zip(axes[0], names, strict=True):
-        for group, colour in zip(GROUPS, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False):
-            for off, marker in ((False, "o"), (True, "x")):
-                own = [r for r in runs if r["data"] == name and (r["asked"] == OFF) == off]
-                own.sort(key=lambda r: r["reached"])
+    figure, axes = pyplot.subplots(2, len(names), figsize=(5 * len(names), 6), squeeze=False, sharey="row")
+    for column, name in zip(axes.T, names, strict=True):
+        for number, series in enumerate(("spread", *GROUPS)):
+            axis = column[0] if series == "spread" else column[1]
+            for off in (False, True):
+                own = [run for run in runs if run["data"] == name and (run["asked"] == OFF) == off]
+                own.sort(key=lambda run: run["reached"])
                 axis.plot(
-                    [r["reached"] for r in own], [r["strengths"][group] for r in own],
-                    marker=marker, color=colour, linestyle="none" if off else "-", linewidth=0.8, markersize=4,
-                    label=None if off else group,
+                    [run["reached"] for run in own],
+                    [run["spread"] if series == "spread" else run["strengths"][series] for run in own],
+                    marker="x" if off else "o", color=f"C{number}", linestyle="none" if off else "-", linewidth=0.8,
+                    markersize=4, label=None if off else series,
                 )  # fmt: skip
-        axis.set(title=name, xlabel="critic distance reached")
-    axes[0][0].set_ylabel("strength (x: without the constraint)")
-    axes[0][0].legend(fontsize=7)
+        column[0].set(title=name)
+        column[1].set(xlabel="critic distance reached")
+    axes[0][0].set_ylabel("spread (x: without the constraint)")
+    axes[1][0].set_ylabel("strength")
+    axes[1][0].legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+    pyplot.close(figure)
 
 
 def table(runs: list[dict[str, Any]]) -> list[str]:
@@ -180,7 +185,7 @@ def report(runs: list[dict[str, Any]], facts: dict[str, Any]) -> str:
         f"{CONSTANT}: the share of the mean square displacement that all images have in common).",
         f"Found: {'; '.join(found) if found else 'none'}.",
         "",
-        "![Strength of each group against the distance reached](strength.png)",
+        "![Spread and strengths against the distance reached](strength.png)",
     ]
     for data in dict.fromkeys(run["data"] for run in runs):
         own = [run for run in runs if run["data"] == data]

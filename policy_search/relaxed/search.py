@@ -267,12 +267,10 @@ class Search:
                 parameters[name].grad = None
         shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
         shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
-        # A distance that the floors leave out of reach makes the multiplier grow for ever: they keep their weight.
-        shortfall = s.floor_weight * (1 + weight) * shortfall
         outcome = losses.outcome_advantage(weight * scores, between.detach() / spread.detach())
-        learnt = shortfall - (outcome * losses.log_chance(self.policy, draw)).mean()
+        learnt = s.floor_weight * shortfall - (outcome * losses.log_chance(self.policy, draw)).mean()
         learnt.backward()
-        loss = shortfall - torch.log(spread) + weight * distance
+        loss = s.floor_weight * shortfall - torch.log(spread) + weight * distance
         found = {"policy loss": loss.detach(), "spread": spread.detach()}
         return found, {name: value.detach() for name, value in strengths.items()}
 

@@ -93,18 +93,17 @@ def test_source_mode_keeps_every_group_alive_and_degrades_nothing_always(source:
 def test_without_the_constraint_visible_operations_collapse(source: list[Pair]) -> None:
     """Matching a data set with itself: tone goes, which the constraint keeps; neither degrades always.
 
-    Brightness and gamma alone cannot keep the distance at the floor: the critic
-    sees the least of them. So they end under it.
+    At a distance that brightness and gamma alone can keep with their floor: the critic sees the least of them.
     """
     names = ("brightness", "gamma", "horizontal_flip", "rotate")
-    settings = SearchSettings(operation_names=names, steps=120, crop=64, margin=24)
+    settings = SearchSettings(operation_names=names, steps=120, crop=64, margin=24, distance=6)
     tone = []
     for real in (None, source):
         result = search_policy(source, real, settings=settings, seed=0)
         tone.append(group_strengths(result.policy)["tone"].item())
         for name, effect in operation_effects(result.policy).items():
             assert effect.chance * effect.constancy < 0.75, name
-    assert tone[0] > 0.5 * settings.floor
+    assert tone[0] > 0.8 * settings.floor
     assert tone[1] < 0.4 * tone[0]
 
 
