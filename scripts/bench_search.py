@@ -23,7 +23,7 @@ from peer import ONE_THREAD, Peer, training_pairs, write_pairs
 from steps import ROOT, commit, environment, write_result
 
 from policy_search.cells.errors import InputError
-from policy_search.relaxed.catalogue import CATALOGUE
+from policy_search.relaxed.catalogue import operations
 
 WARM_UP = 3  # steps of the peer that are left out, as `bench_step.py` does with ours
 PEER_CROPS, PEER_EPOCHS, SIZE, BATCH = 64, 2, 256, 16  # 8 steps a round, 5 of them counted
@@ -38,7 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 GROWTH: dict[str, dict[str, dict[str, Any]]] = {
     "images a step": {f"{2 * n} ({n} + {n})": {"batch": n} for n in (2, 4, 8, 16)},
     "image side, pixels": {str(n): {"size": n} for n in (64, 128, 256, 512)},
-    "operations, 40 x 4": {str(n or len(CATALOGUE)): {"operations": n, "stages": 4} for n in (1, 5, 10, None)},
+    "operations, 40 x 4": {str(n or len(operations())): {"operations": n, "stages": 4} for n in (1, 5, 10, None)},
     "sub-policies x stages": {
         f"{p} x {s}": {"sub_policies": p, "stages": s} for p, s in ((1, 1), (8, 4), (40, 4), (40, 8))
     },
@@ -116,7 +116,7 @@ def gather(options: argparse.Namespace) -> dict[str, Any]:
         "commit": commit(),
         "data": options.data,
         "case": HEADLINE,
-        "operations": len(CATALOGUE),
+        "operations": len(operations()),
         "ours_cpu_s": middle(both["ours"]),
         "ours_peak_mb": max(both["ours_peak"]),
         "policy_ms": 1000 * middle(policy["40 x 4"]),

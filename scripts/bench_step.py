@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from policy_search.relaxed import PLAN, Search, SearchSettings, search
 from policy_search.relaxed.application import apply
-from policy_search.relaxed.catalogue import CATALOGUE, operations
+from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.crops import CropSampler, Pair
 from policy_search.relaxed.operations import Plan
 from policy_search.relaxed.policy import RelaxedPolicy
@@ -71,9 +71,9 @@ def some_operations(count: int | None) -> tuple[str, ...]:
     if count is None:
         return ()
     groups: dict[str, list[str]] = {}
-    for operation in CATALOGUE:
+    for operation in operations():
         groups.setdefault(str(operation.group), []).append(operation.name)
-    turns = [name for turn in range(len(CATALOGUE)) for names in groups.values() for name in names[turn : turn + 1]]
+    turns = [name for turn in range(len(operations())) for names in groups.values() for name in names[turn : turn + 1]]
     return tuple(turns[:count])
 
 
