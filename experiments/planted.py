@@ -206,8 +206,9 @@ def _drawn(policy: RelaxedPolicy, drawn: Any, name: str) -> float:
 def verdicts(case: Case, found: dict[str, Any], mean: float) -> dict[str, tuple[float, float, bool]]:
     """Per quantity: planted, found, and whether that is within the tolerance.
 
-    Tone within 0.03 at every quartile (the worst is given), scale within 7 % along both axes in every case (5 % for the
-    identity), slope within 5 % for the identity, blur within 15 %, a turn within 3 degrees; noise and light within 15 %.
+    Tone within 0.03 at every quartile (the worst is given), scale within 7 % along both axes in every case (5 % for
+    the identity), slope within 5 % for the identity, blur within 15 %, a turn within 3 degrees; noise and light within
+    15 %.
     """
     close = 0.05 if case.name == "identity" else 0.07
     wanted = [case.curve(level / 255, mean) for level in found["levels"]]

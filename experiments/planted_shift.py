@@ -8,7 +8,7 @@ crops of 64 x 64 (the peer's step takes 13 CPU seconds at 256 x 256), 8 source a
 
 AutoAlbument has no target of its own: its critic compares one half of a batch, augmented, with the other half as it
 is. A loader in its configuration (`scripts/peer_side/halves.py`) puts the target into that other half, so nothing of
-the peer itself is changed, and it gets the target's true masks, which ours does not need.
+the peer itself is changed, and it gets the target's true masks.
 """
 
 from __future__ import annotations

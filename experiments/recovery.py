@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from planted import CASES, Case, Image, found_by, verdicts
+from planted import CASES, DRAWS, Case, Image, found_by, verdicts
 from steps import commit, environment, write_result
 
 from policy_search.cells import resolve
@@ -118,12 +118,12 @@ def write(folder: Path) -> None:
         "",
         "A target is made of other images of the same culture by a known transform (OpenCV, uint8); the target-mode",
         "search, from scratch and without labels, has to find it. Scored is the *composed* tone curve and warp (median",
-        f"over {512} draws): brightness and gamma, scale and two stretches can stand in for each other. Tolerances: tone",
-        "0.03 at every quartile of the source (the worst is shown), scale 7 % along both axes in *every* case, turn 3",
-        "degrees, blur 15 %, identity 5 % in slope and scale; our own for noise and light: 15 %. The slope has a",
-        "tolerance for the identity alone and is shown for all: LIVECell's grey levels span so little that the quartiles",
-        "hardly test it. A turn is planted on images stretched along x, since cells lie at all angles. Cells: planted,",
-        "then found by each seed; a miss is **bold**.",
+        f"over {DRAWS} draws): brightness and gamma, scale and two stretches can stand in for each other. Tolerances:",
+        "tone 0.03 at every quartile of the source (the worst is shown), scale 7 % along both axes in *every* case,",
+        "turn 3 degrees, blur 15 %, identity 5 % in slope and scale; our own for noise and light: 15 %. The slope has",
+        "a tolerance for the identity alone and is shown for all: LIVECell's grey levels span so little that the",
+        "quartiles hardly test it. A turn is planted on images stretched along x, as cells lie at all angles. Cells:",
+        "planted, then found by each seed; a miss is **bold**.",
         "",
     ]
     facts: dict[str, Any] = {"records": [], "environment": environment(1)}
@@ -157,8 +157,8 @@ def write(folder: Path) -> None:
             facts["records"] += own
     commits = sorted({r["commit"] for r in records})
     lines += [
-        f"Commands: `python experiments/recovery.py --data demo`, `… --data real --root DIR`, `… --write`. "
-        f"Settings: {FORMS['full'].steps} steps of {FORMS['full'].batch} crops of {FORMS['full'].crop} pixels, one thread.",
+        "Commands: `python experiments/recovery.py --data demo`, `… --data real --root DIR`, `… --write`. "
+        "Settings: {0.steps} steps of {0.batch} crops of {0.crop} pixels, one thread.".format(FORMS["full"]),
         f"Commits: {', '.join(commits)}. Environment: {facts['environment']}",
         "",
     ]

@@ -27,7 +27,9 @@ def search(
     root: Annotated[
         Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Gradient steps.")] = _default["steps"],
+    steps: Annotated[
+        int | None, typer.Option(help="Gradient steps. Default: 200, and 1000 with --target.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same policy.")] = _default["seed"],
     sub_policies: Annotated[int, typer.Option(help="Sub-policies; each image goes through one.")] = _default[
         "sub_policies"

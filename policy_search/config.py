@@ -65,7 +65,7 @@ class RunConfig(CommandConfig):
 class SearchConfig(CommandConfig):
     """Everything that decides the outcome of `policy-search search`, and where it goes.
 
-    The defaults that the engine has too (`relaxed.SearchSettings`) are the same there.
+    The defaults that the engine has too (`relaxed.SearchSettings`, `relaxed.TargetSettings`) are the same there.
     """
 
     command: Literal["search"] = "search"
@@ -73,7 +73,7 @@ class SearchConfig(CommandConfig):
     out: Path = Field(description="run folder")
     target: tuple[str, ...] = Field((), description="types whose images are to be matched; none: source mode")
     root: Path | None = Field(None, description="LIVECell's folder")
-    steps: int = Field(200, ge=1, description="steps in which policy and critic learn")
+    steps: int | None = Field(None, ge=1, description="gradient steps; the engine's own for the mode when None")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     sub_policies: int = Field(8, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"

@@ -15,6 +15,7 @@ from policy_search.cells.errors import DataError, InputError
 from policy_search.cells.sources import DEMO
 from policy_search.config import SearchConfig
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler
+from policy_search.relaxed.target import unlabelled
 from policy_search.study.data import grey, read_split, spread_over_wells
 
 TARGET_SPLITS = ("train", "unlabeled")
@@ -70,14 +71,8 @@ def source_sampler(data: SearchData) -> PairSampler:
 
 
 def target_sampler(data: SearchData) -> PairSampler | None:
-    """The images to be matched, None in source mode. The one place that decides what stands for their masks.
-
-    INTERIM: the critic still takes pairs, so every target image comes with an empty mask, which lets it tell target
-    from source by the mask alone. To be replaced by images without masks.
-    """
-    if not data.target:
-        return None
-    return CropSampler([(image, np.zeros(image.shape, np.bool_)) for image in data.target])
+    """The images to be matched, None in source mode. They have no masks: target mode reads images alone."""
+    return unlabelled(data.target) if data.target else None
 
 
 def _same_collection(name: str, data: str) -> str:

@@ -10,6 +10,7 @@ policy.json       the policy; written last, so a folder that has it is finished
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from policy_search.relaxed.catalogue import CATALOGUE
 from policy_search.relaxed.checkpoint import load_checkpoint, save_checkpoint
 from policy_search.relaxed.export import export_policy
 from policy_search.relaxed.search import Search, SearchResult, SearchSettings, StepReport
+from policy_search.relaxed.target import LEAST_STEPS, TargetSearch, TargetSettings
 from policy_search.relaxed.threads import one_thread
 from policy_search.relaxed.watch import Watch
 from policy_search.search_data import SearchData, load_search_data, source_sampler, target_sampler
@@ -104,7 +106,7 @@ def run_search(config: SearchConfig, *, listener: Listener | None = None) -> Sea
             return SearchOutcome(run.path, load_policy(policy), 0, 0)
         for name in ("config.json", "checkpoint.pt", "history.jsonl", "preview.png", "policy.json"):
             clear_scratch(run.path / name)
-        search = Search(source_sampler(data), target_sampler(data), settings, config.seed)
+        search = begin(data, settings, config.seed)
         if checkpoint.is_file():
             load_checkpoint(checkpoint, search, seed=config.seed, fingerprint=data.fingerprint)
         try:
@@ -123,11 +125,11 @@ def run_search(config: SearchConfig, *, listener: Listener | None = None) -> Sea
         return SearchOutcome(run.path, document, made, 0)
 
 
-def search_settings(config: SearchConfig) -> SearchSettings:
-    """The engine's settings for a configuration.
+def search_settings(config: SearchConfig) -> SearchSettings | TargetSettings:
+    """The engine's settings for a configuration: with a target those of target mode, else of source mode.
 
     Raises:
-        InputError: an operation that is not in the catalogue, or a device that the engine cannot use.
+        InputError: an operation that is not in the catalogue, too few steps, or a device that the engine cannot use.
     """
     known = [operation.name for operation in CATALOGUE]
     unknown = [name for name in config.operations if name not in known]
@@ -135,17 +137,32 @@ def search_settings(config: SearchConfig) -> SearchSettings:
         raise InputError(f"--operations: unknown operation {unknown[0]!r}, expected names among {', '.join(known)}")
     if config.device != "cpu":
         raise InputError(f"--device {config.device}: the search runs on the CPU only so far; use --device cpu")
-    return SearchSettings(
-        operation_names=config.operations,
-        sub_policies=config.sub_policies,
-        steps=config.steps,
-        batch=config.batch,
-        crop=config.crop,
-    )
+    given = {
+        "operation_names": config.operations,
+        "sub_policies": config.sub_policies,
+        "batch": config.batch,
+        "crop": config.crop,
+        **({} if config.steps is None else {"steps": config.steps}),
+    }
+    if not config.target:
+        return SearchSettings.model_validate(given)
+    if config.steps is not None and config.steps < LEAST_STEPS:
+        raise InputError(f"--steps {config.steps}: target mode learns in stretches and needs at least {LEAST_STEPS}")
+    return TargetSettings.model_validate(given)
+
+
+def begin(data: SearchData, settings: SearchSettings | TargetSettings, seed: int) -> Search | TargetSearch:
+    """A fresh search in the mode that the settings are for."""
+    if isinstance(settings, SearchSettings):
+        return Search(source_sampler(data), None, settings, seed)
+    target = target_sampler(data)
+    if target is None:
+        raise ValueError("target mode without target images")
+    return TargetSearch(source_sampler(data), target, settings, seed)
 
 
 def _advance(
-    search: Search, config: SearchConfig, data: SearchData, folder: Path, tell: Listener
+    search: Search | TargetSearch, config: SearchConfig, data: SearchData, folder: Path, tell: Listener
 ) -> tuple[list[StepReport], int]:
     """Step until the end or until the user wants to stop; a checkpoint stands at the end of either.
 
@@ -158,7 +175,8 @@ def _advance(
     def event(**contents: Any) -> SearchEvent:
         return SearchEvent(search.done - first, s.warmup, s.steps, **contents)
 
-    watch = Watch()
+    # A mismatch is a sum over many statistics, each some deviations off at first.
+    watch = Watch() if isinstance(search.settings, SearchSettings) else Watch(limit=1e6)
     with ExitStack() as held:
         history = held.enter_context(History(folder / "history.jsonl", first=first, done=begun))
         if begun == s.steps:
@@ -222,6 +240,7 @@ def _document(result: SearchResult, config: SearchConfig, data: SearchData) -> P
             "versions": versions(),
         }
     )
-    # Cutout was searched on crops; an image gets as many holes per area.
+    # Searched on crops; an image gets as many holes per area, and light as steep per pixel.
     area = sum(image.shape[0] * image.shape[1] for image, _ in data.pairs) / len(data.pairs)
-    return export_policy(result, provenance, holes=max(1, round(area / result.settings.crop**2)))
+    ratio = area / config.crop**2
+    return export_policy(result, provenance, holes=max(1, round(ratio)), extent=math.sqrt(ratio))

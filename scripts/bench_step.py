@@ -11,19 +11,22 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from types import MethodType
 from typing import Any
+from unittest import mock
 
 import torch
 from peer import training_pairs
 from torch import Tensor
 from torch.nn import functional
 
-from policy_search.relaxed import PLAN, Search, SearchSettings, free_plan
+from policy_search.relaxed import PLAN, Search, SearchSettings, search
+from policy_search.relaxed.application import apply
 from policy_search.relaxed.catalogue import CATALOGUE, operations
 from policy_search.relaxed.crops import CropSampler, Pair
-from policy_search.relaxed.policy import Applied, RelaxedPolicy
+from policy_search.relaxed.operations import Plan
+from policy_search.relaxed.policy import RelaxedPolicy
 from policy_search.relaxed.warp import centre
 
 WARM_UP = 3
@@ -32,7 +35,7 @@ MARGIN = SearchSettings.model_fields["margin"].default
 
 @dataclass(frozen=True)
 class Case:
-    """One configuration. `operations` and `stages` None: the whole catalogue, the default plan.
+    """One configuration. `operations` and `stages` None: the default operations, the default plan.
 
     `batch` augmented images and as many real ones; `size` is the side of what the critic sees.
     """
@@ -51,11 +54,16 @@ class Case:
         return SearchSettings(
             operation_names=some_operations(self.operations),
             sub_policies=self.sub_policies,
-            plan=PLAN if self.stages is None else free_plan(self.stages),
+            plan=PLAN if self.stages is None else shared_plan(self.stages),
             batch=self.batch,
             crop=self.size,
             warmup=0,
         )
+
+
+def shared_plan(stages: int) -> Plan:
+    """The default plan drawn out or shortened: its stages in their order, a single one moves."""
+    return tuple(PLAN[stage * len(PLAN) // stages] for stage in range(stages))
 
 
 def some_operations(count: int | None) -> tuple[str, ...]:
@@ -74,18 +82,25 @@ def make_search(case: Case, pairs: Sequence[Pair]) -> Search:
     if case.channels == 3:
         pairs = [(image[..., None].repeat(3, 2) if image.ndim == 2 else image, mask) for image, mask in pairs]
     sampler = CropSampler(pairs)
-    search = Search(sampler, CropSampler(pairs) if case.target else None, case.settings(), seed=0)
-    if case.identity:
-        search.policy.forward = MethodType(_identity, search.policy)  # type: ignore[method-assign]
-    return search
+    return Search(sampler, CropSampler(pairs) if case.target else None, case.settings(), seed=0)
 
 
-def _identity(
-    policy: RelaxedPolicy, image: Tensor, mask: Tensor, generator: torch.Generator, *, size: int, **_: Any
-) -> Applied:
-    """In place of the policy: the middle of the images as they are, tied to a parameter so that losses have a graph."""
-    still = 0 * next(policy.parameters()).sum()
-    return Applied(centre(image, size) + still, centre(mask, size), still.expand(len(image)))
+def make_step(case: Case, pairs: Sequence[Pair]) -> Callable[[], object]:
+    """One step of a search that has not begun, to be called again and again."""
+    made = make_search(case, pairs)
+
+    def step() -> object:
+        # Only while this one runs: searches with and without the policy take turns.
+        with mock.patch.object(search, "apply", still) if case.identity else nullcontext():
+            return made.step()
+
+    return step
+
+
+def still(policy: RelaxedPolicy, image: Tensor, mask: Tensor, *_: Any, size: int, **__: Any) -> tuple[Tensor, Tensor]:
+    """In place of `apply`: the middle of the images as they are, tied to a parameter so that losses have a graph."""
+    nothing = 0 * next(policy.parameters()).sum()
+    return centre(image, size) + nothing, centre(mask, size)
 
 
 def make_policy(case: Case) -> RelaxedPolicy:
@@ -106,10 +121,8 @@ def policy_only(policy: RelaxedPolicy, size: int, image: Tensor, mask: Tensor) -
 
     def run() -> None:
         policy.zero_grad(set_to_none=True)
-        applied = policy(image, mask, generator, fill=0.5, size=size)
-        torch.autograd.backward(
-            [applied.image, applied.mask, applied.log_choice], [ones, ones[:, :1], torch.ones(len(image))]
-        )
+        changed = apply(policy, image, mask, generator, fill=0.5, size=size)
+        torch.autograd.backward(changed, [ones, ones[:, :1]])
 
     return run
 
@@ -154,7 +167,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     jobs: dict[str, Callable[[], object]] = {}
     for name, case in cases.items():
         if request["kind"] == "steps":
-            jobs[name] = make_search(case, pairs).step
+            jobs[name] = make_step(case, pairs)
         else:
             side = case.size + 2 * MARGIN
             image, mask = CropSampler(pairs).sample(case.batch, side, torch.Generator().manual_seed(0))

@@ -10,10 +10,23 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from bench_step import WARM_UP, Case, in_turn, make_policy, make_search, policy_only, some_operations
+from bench_step import (
+    WARM_UP,
+    Case,
+    in_turn,
+    make_policy,
+    make_search,
+    make_step,
+    policy_only,
+    shared_plan,
+    some_operations,
+    still,
+)
 
+from policy_search.relaxed import search as search_module
 from policy_search.relaxed.catalogue import CATALOGUE
 from policy_search.relaxed.crops import CropSampler
+from policy_search.relaxed.operations import PLAN
 from tests.relaxed.textures import culture
 
 SMALL = {"sub_policies": 3, "batch": 4, "size": 32}
@@ -40,12 +53,21 @@ def test_the_policy_learns_from_the_first_step_and_the_identity_does_nothing() -
     search.step()
     assert all((value != before[name]).any() for name, value in search.policy.named_parameters() if "choice" in name)
 
-    still = make_search(Case(**SMALL, identity=True), pairs)
     image, mask = CropSampler(pairs).sample(4, 64, torch.Generator().manual_seed(0))
-    applied = still.policy(image, mask, still.generator, fill=0.5, size=32, application="sampled")
-    torch.testing.assert_close(applied.image, image[..., 16:48, 16:48], rtol=0, atol=0)
-    torch.testing.assert_close(applied.mask, mask[..., 16:48, 16:48], rtol=0, atol=0)
-    still.step()
+    same, cells = still(search.policy, image, mask, search.generator, fill=0.5, size=32, application="fused")
+    torch.testing.assert_close(same, image[..., 16:48, 16:48], rtol=0, atol=0)
+    torch.testing.assert_close(cells, mask[..., 16:48, 16:48], rtol=0, atol=0)
+
+
+def test_the_identity_takes_the_place_of_the_policy_for_its_own_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    real = search_module.apply
+    monkeypatch.setattr(search_module, "apply", lambda *a, **k: calls.append("policy") or real(*a, **k))
+    steps = {name: make_step(Case(**SMALL, identity=name == "still"), [culture(0)]) for name in ("moving", "still")}
+    for _ in range(2):
+        for step in steps.values():
+            step()
+    assert calls == ["policy"] * 2
 
 
 def test_three_channels_and_a_target_are_what_is_measured() -> None:
@@ -57,7 +79,7 @@ def test_three_channels_and_a_target_are_what_is_measured() -> None:
 
 def test_the_policy_alone_has_its_gradients() -> None:
     image, mask = CropSampler([culture(0)]).sample(4, 64, torch.Generator().manual_seed(0))
-    policy = make_policy(Case(**SMALL, stages=2, operations=5))
+    policy = make_policy(Case(**SMALL, stages=2, operations=10))
     run = policy_only(policy, 32, image, mask)
     run()
     first = {name: p.grad.clone() for name, p in policy.base.items() if p.grad is not None}
@@ -66,6 +88,12 @@ def test_the_policy_alone_has_its_gradients() -> None:
     run()  # gradients start from nothing each time, and the draws are others
     assert not torch.equal(policy.base["choice"].grad, first["choice"])
     assert policy.base["choice"].grad.abs().max() < 10 * first["choice"].abs().max()
+
+
+def test_plans_of_any_length_keep_the_order() -> None:
+    assert shared_plan(1) == PLAN[:1]
+    assert shared_plan(4) == PLAN
+    assert shared_plan(8) == tuple(stage for stage in PLAN for _ in range(2))
 
 
 def test_few_operations_still_cover_the_groups() -> None:

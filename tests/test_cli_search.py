@@ -76,21 +76,21 @@ def test_ctrl_c_termination_and_kill_leave_a_run_that_ends_the_same(run, tmp_pat
         assert process.returncode == 130
         assert err == ""
         state = torch.load(out / "checkpoint.pt", weights_only=True)["state"]
-        assert [row["step"] for row in lines(out)] == list(range(-30, state["done"]))
+        assert [row["step"] for row in lines(out)] == list(range(state["done"]))
         assert len(lines(out)) >= count, "nothing is lost"
         stopped, again = printed.splitlines()[-2:]
         assert stopped == f"stopped with {60 - state['done']} steps left; this goes on:"
         assert again == shlex.join(["policy-search", *OPTIONS, "--out", str(out)])
         if reached:
-            assert f"going on at step {reached - 30}" in printed
+            assert f"going on at step {reached}" in printed
         reached = len(lines(out))
 
     process = start(out)
-    wait_for(process, out, 60)
+    wait_for(process, out, 50)
     process.kill()
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    assert torch.load(out / "checkpoint.pt", weights_only=True)["state"]["done"] % 7 == (-30) % 7
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["state"]["done"] % 7 == 0
 
     code, _, err = run(*OPTIONS, "--out", out)
     assert (code, err) == (0, "")
@@ -149,7 +149,9 @@ def test_nan_and_a_dead_critic_name_step_and_losses(run, tmp_path: Path, monkeyp
     ):
         monkeypatch.setattr(search_run, "Search", spoilt(value))
         out = tmp_path / str(value)
-        code, _, err = run(*OPTIONS, "--out", out)
+        # Source mode: target mode's critic is known in closed form and cannot die.
+        without = [option for option in OPTIONS if option not in ("--target", "BT474,MCF7")]
+        code, _, err = run(*without, "--out", out)
         assert code == 1
         assert err.startswith(f"error: the search {words}")
         assert "distance = " in err

@@ -28,6 +28,7 @@ from policy_search.cells import CellDataset
 from policy_search.cells.errors import InputError
 from policy_search.config import SearchConfig
 from policy_search.relaxed.search import Search, SearchDivergedError, SearchSettings
+from policy_search.relaxed.target import TargetSettings
 from policy_search.search_data import load_search_data
 from policy_search.search_run import SearchEvent, run_search
 from policy_search.study.folder import RunFolder
@@ -182,7 +183,7 @@ def test_killed_in_the_middle_of_writing_the_checkpoint(whole: Path, tmp_path: P
     code, _ = in_a_process(killed_in_the_write, out, nth)
     assert code == -signal.SIGKILL
     (half,) = out.glob(".checkpoint.pt.*")
-    assert half.stat().st_size == pytest.approx((whole / "checkpoint.pt").stat().st_size / 2, rel=0.01)
+    assert half.stat().st_size == pytest.approx((whole / "checkpoint.pt").stat().st_size / 2, rel=0.02)
     assert (out / "checkpoint.pt").exists() == (nth > 1)
     assert steps_in(out) == list(STEPS)[: 4 * nth]
     events: list[SearchEvent] = []
@@ -433,7 +434,7 @@ def test_a_target_gives_images_only_and_never_of_its_test_split(
             return original(self, record)
 
         monkeypatch.setattr(CellDataset, method, spy)
-    outcome = run_search(tiny(tmp_path / "run", target=("BT474", "demo/MCF7"), steps=2))
+    outcome = run_search(tiny(tmp_path / "run", target=("BT474", "demo/MCF7"), steps=16))
     targets = {("image", name, split) for name in ("BT474", "MCF7") for split in ("train", "unlabeled")}
     assert set(looked) == targets | {("image", "A172", "train"), ("instances", "A172", "train")}
     assert all(looked[key] == 2 for key in targets)
@@ -446,7 +447,7 @@ def test_a_target_gives_images_only_and_never_of_its_test_split(
 def test_the_labels_of_a_target_do_not_matter(tmp_path: Path) -> None:
     """Every outline of the target is replaced; the policy file stays the same, byte for byte."""
     root = write_livecell(tmp_path / "cells", {"A172": {"train": 2}, "BV2": {"train": 2, "test": 1}})
-    config = {"data": "A172", "root": root, "target": ("BV2",), "steps": 4}
+    config = {"data": "A172", "root": root, "target": ("BV2",), "steps": 16}
     run_search(tiny(tmp_path / "one", **config))
     labels = root / "annotations" / "LIVECell_single_cells" / "bv2" / "train.json"
     content = json.loads(labels.read_text())
@@ -470,6 +471,7 @@ def test_the_labels_of_a_target_do_not_matter(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"target": ("A172",)}, "A172 is the source type"),
+        ({"target": ("BT474",), "steps": 11}, "target mode learns in stretches and needs at least 12"),
         ({"target": ("BT747",)}, "Did you mean BT474"),
         ({"target": ("cells/x.json",)}, "is synthetic, so its targets must be too"),
         ({"operations": ("scale", "sclae")}, "unknown operation 'sclae', expected names among .*scale"),
@@ -490,10 +492,11 @@ def test_real_cells_are_never_matched_to_synthetic_ones(livecell_root: Path, tmp
 
 
 def test_the_defaults_are_the_engines() -> None:
-    engine = SearchSettings()
     fields = SearchConfig.model_fields
-    for name in ("steps", "sub_policies", "crop", "batch"):
-        assert fields[name].default == getattr(engine, name), name
+    assert fields["steps"].default is None
+    for engine in (SearchSettings(), TargetSettings()):
+        for name in ("sub_policies", "crop", "batch"):
+            assert fields[name].default == getattr(engine, name), name
 
 
 def test_the_picture_is_a_sheet_of_the_two_images(whole: Path) -> None:

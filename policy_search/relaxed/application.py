@@ -24,7 +24,8 @@ from torch import Tensor
 
 from policy_search.relaxed import tone
 from policy_search.relaxed.operations import Group
-from policy_search.relaxed.policy import Draw, RelaxedPolicy, Table
+from policy_search.relaxed.policy import Draw, RelaxedPolicy
+from policy_search.relaxed.ranges import ranges
 from policy_search.relaxed.tone import straight_through
 from policy_search.relaxed.warp import centre, warp, warp_labels
 
@@ -41,25 +42,28 @@ class Drawn(NamedTuple):
         share: probability of being chosen.
         gate: 0 or 1, straight-through.
         magnitude: within the ends; 1 for operations without one.
+        across: a second draw within the same ends: the width of a hole whose height is the magnitude.
     """
 
     on: Tensor
     share: Tensor
     gate: Tensor
     magnitude: Tensor
+    across: Tensor
 
 
 def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
     """The numbers behind a draw."""
-    table = Table(*(entry[draw.sub_policy] for entry in policy.table()))
-    chosen = torch.nn.functional.one_hot(draw.choice, len(policy.operations)).to(table.weight.dtype)
-    logit = policy.raw("gate")[draw.sub_policy] + draw.logistic
+    raw = {name: policy.base[name] + policy.offset[name][draw.sub_policy] for name in ("gate", "centre", "width")}
+    weight = policy.log_weight()[draw.sub_policy].exp()
+    chosen = torch.nn.functional.one_hot(draw.choice, len(policy.operations)).to(weight.dtype)
+    logit = raw["gate"] + draw.logistic
     gate = straight_through((logit > 0).to(logit.dtype), torch.sigmoid(logit / policy.temperature))
-    magnitudes = [
-        operation.draw(table.low[..., k], table.high[..., k], draw.uniform[..., k])
-        for k, operation in enumerate(policy.operations)
-    ]
-    return Drawn(straight_through(chosen, table.weight) * gate, table.weight, gate, torch.stack(magnitudes, -1))
+    bounds = ranges(policy.operations, weight.device)
+    ends = bounds.ends(raw["centre"], raw["width"])
+    # Albumentations draws the sides of a hole apart.
+    magnitude, across = bounds.draw(*ends, draw.uniform), bounds.draw(*ends, draw.noise[..., :1])
+    return Drawn(straight_through(chosen, weight) * gate, weight, gate, magnitude, across)
 
 
 def fusible(policy: RelaxedPolicy) -> bool:
@@ -115,6 +119,7 @@ def apply(
     draw: Draw | None = None,
     shift: Tensor | None = None,
     labels: Tensor | None = None,
+    mask_gradient: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Augment a batch.
 
@@ -129,6 +134,7 @@ def apply(
         draw: instead of a fresh one.
         shift: (B, 3, 3), composed in front of the policy's geometry, so that it costs no resampling of its own.
         labels: (B, 1, H, W) instance ids, for operations that paste.
+        mask_gradient: whether masks send a gradient to the geometry; the fused form is cheaper without.
 
     Returns:
         Images (B, C, size, size) and masks (B, M, size, size).
@@ -154,7 +160,7 @@ def apply(
         matrix = shift if matrix is None else matrix @ shift
     if matrix is not None:
         labels = None if labels is None else warp_labels(labels, matrix, size)
-        image, mask = warp(image, mask, matrix, fill, size)
+        image, mask = warp(image, mask, matrix, fill, size, mask_gradient=mask_gradient)
     elif size:
         labels = None if labels is None else centre(labels, size)
         image, mask = centre(image, size), centre(mask, size)
@@ -179,27 +185,39 @@ def _drawn_alone(
     labels: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """One stage of texture and occlusion, each operation on the images that drew it."""
-    chosen = draw.choice[:, stage]
-    images, masks, order = [], [], []
+    chosen = draw.choice[:, stage].tolist()
+    # Taken apart and put together once: the gradient of indexing writes zeros for every other image.
+    images, masks, touched = list(image.unbind()), list(mask.unbind()), False
     for k, operation in policy.stage_operations[stage]:
-        rows = torch.nonzero(chosen == k)[:, 0]
-        if not len(rows):
+        rows = [row for row, choice in enumerate(chosen) if choice == k]
+        if not rows:
             continue
-        own, own_mask = image[rows], mask[rows]
         # Pasting takes its donors from the whole batch.
         whole = operation.paste is not None
-        given = (image, mask, drawn.magnitude[:, stage, k]) if whole else (own, own_mask, drawn.magnitude[rows, stage, k])
+        taken = list(range(len(chosen))) if whole else rows
+        # Texture hands the mask through, so it is given the whole one, uncopied.
+        covers = operation.pixels is None
+        own = image if whole else _gather(image, images, rows)
+        own_mask = mask if whole or not covers else _gather(mask, masks, rows)
+        magnitude, across = (part[taken, stage, k] for part in (drawn.magnitude, drawn.across))
         changed, changed_mask = operation.apply(
-            *given, torch.ones_like(given[2]), generator, fill, labels=labels if whole else None
-        )
-        if whole:
-            changed, changed_mask = changed[rows], changed_mask[rows]
-        on = tone.columns(drawn.on[rows, stage, k])
-        images.append(own + on * (changed - own))
-        masks.append(own_mask + on * (changed_mask - own_mask) if operation.pixels is None else own_mask)
-        order.append(rows)
-    back = torch.argsort(torch.cat(order))
-    return torch.cat(images)[back], torch.cat(masks)[back]
+            own, own_mask, magnitude, torch.ones_like(magnitude), generator, fill,
+            labels=labels if whole else None, across=across,
+        )  # fmt: skip
+        on = drawn.on[taken, stage, k]
+        outputs = tone.switch(own, changed, on).unbind()
+        covered = tone.switch(own_mask, changed_mask, on).unbind() if covers else ()
+        for place, row in enumerate(taken):
+            if row in rows:
+                images[row] = outputs[place]
+                if covers:
+                    masks[row], touched = covered[place], True
+    return torch.stack(images), torch.stack(masks) if touched else mask
+
+
+def _gather(whole: Tensor, parts: list[Tensor], rows: list[int]) -> Tensor:
+    """The images (R, C, H, W) of these rows."""
+    return whole if len(rows) == len(parts) else torch.stack([parts[row] for row in rows])
 
 
 def _soft(
@@ -219,7 +237,7 @@ def _soft(
     for k, operation in policy.stage_operations[stage]:
         changed = operation.apply(
             image, mask, drawn.magnitude[:, stage, k], drawn.gate[:, stage, k], generator, fill,
-            labels=labels, noise=draw.noise[:, stage, : operation.noise],
+            labels=labels, noise=draw.noise[:, stage, : operation.noise], across=drawn.across[:, stage, k],
         )  # fmt: skip
         share = tone.columns(drawn.share[:, stage, k])
         chosen = tone.columns(draw.choice[:, stage] == k)

@@ -18,7 +18,6 @@ same magnitude. An image may differ by so many grey levels (mean absolute), a ma
 
 Where the emitted transform cannot do what was searched, or does it to another extent:
 
-    cutout        the searched hole is a square, the emitted one draws height and width apart from the same range
     crop_resize   the searched crop is enlarged about its middle, as it lies at a random place already; see the entry
     illumination  on an image larger than the searched crop the same steepness per pixel adds up to more, so crops of
                   it differ more in brightness; Albumentations bounds the sum, so large images get less of it

@@ -13,12 +13,13 @@ import torch
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import replacing
 from policy_search.relaxed.search import Search, SearchSettings
+from policy_search.relaxed.target import TargetSearch, TargetSettings
 
 SCHEMA = 1
 _REMEDY = "Choose another --out, or delete the folder to start over."
 
 
-def save_checkpoint(path: Path, search: Search, *, seed: int, fingerprint: str) -> None:
+def save_checkpoint(path: Path, search: Search | TargetSearch, *, seed: int, fingerprint: str) -> None:
     """Replace the file by the search's state; whatever happens, the file is the old one or the new one.
 
     Args:
@@ -51,7 +52,7 @@ def save_checkpoint(path: Path, search: Search, *, seed: int, fingerprint: str) 
         ) from error
 
 
-def load_checkpoint(path: Path, search: Search, *, seed: int, fingerprint: str) -> None:
+def load_checkpoint(path: Path, search: Search | TargetSearch, *, seed: int, fingerprint: str) -> None:
     """Put a search back to where `save_checkpoint` was called.
 
     Args:
@@ -93,7 +94,9 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _difference(content: dict[str, Any], settings: SearchSettings, seed: int, fingerprint: str) -> str | None:
+def _difference(
+    content: dict[str, Any], settings: SearchSettings | TargetSettings, seed: int, fingerprint: str
+) -> str | None:
     """What the file and the search do not have in common, the first of it; None where they agree."""
     if content.get("seed") != seed:
         return f"seed was {content.get('seed')!r}, now {seed}"

@@ -19,13 +19,18 @@ from policy_search.relaxed.crops import PairSampler
 from policy_search.relaxed.moments import Reference, mismatch
 from policy_search.relaxed.operations import Operation
 from policy_search.relaxed.policy import NARROW, OPEN, SHUT, RelaxedPolicy
+from policy_search.relaxed.tone import LEVELS
 from policy_search.relaxed.warp import centre
 
 _CERTAIN = 6.0  # logit of the operation that a stage chooses; the others have 0
 _IMAGES = 192  # per candidate, where images decide
 _POINTS = 257  # magnitudes that are tried for each operation
 _CHUNK = 32
-_NEGLIGIBLE = 0.05  # change of tone, in deviations of the data, that is none
+# Changes of tone below this, in deviations of the data and in grey levels, are compared by the images: three operations
+# at rest truncate by a level or two together, as Albumentations' do.
+_NEGLIGIBLE, _LEVELS = 0.2, 3.0
+_SLIVER = 1e-4
+_NEAR = (0, -3, 3, -6, 6, -9, 9, -12, 12)  # degrees about a chosen angle; the first of equals stays
 _TOLERANCE = 0.1  # mismatch by which an operation must be better than none
 
 
@@ -111,7 +116,7 @@ class _Chooser:
             return
         k, magnitude = choice
         span = self.policy.operations[k].magnitude
-        assert span is not None  # noqa: S101  # only operations that rest are candidates
+        assert span is not None  # only operations that rest are candidates
         base["choice"][stage, k], base["gate"][k], base["width"][k] = _CERTAIN, OPEN, NARROW
         base["centre"][k] = span.raw_centre(magnitude)
         self.made[stage] = choice
@@ -123,27 +128,49 @@ class _Chooser:
         return [(k, o) for k, o in entries if o.rests and getattr(o, kind) is not None and k not in taken]
 
     def tone(self, wanted: Tensor, histogram: Tensor, deviation: float) -> None:
-        """Stage after stage the operation that brings the curve nearest to the wanted one."""
-        curve = tone.identity_curve(wanted)
+        """The operations that bring the curve nearest to the wanted one; by the images whether a small change is one.
 
-        def error(found: Tensor) -> Tensor:
-            return (histogram * (found - wanted).square()).sum(2).mean(1).sqrt() / deviation
+        Stage by stage, then twice again given the others: the best first of two is not the best alone.
+        """
+        stages = [s for s in range(self.policy.stages) if self.candidates(s, "curve")]
+        for _ in range(1 if len(stages) == 1 else 3):
+            for stage in stages:
+                self.make(stage, None)
+                # A sliver better, so that no operation is taken for the rounding of another.
+                least, choice = self._tone_gap(stage, None, wanted, histogram)[0] - _SLIVER, None
+                for k, operation in self.candidates(stage, "curve"):
+                    values = _grid(operation)
+                    gaps = self._tone_gap(stage, (k, values), wanted, histogram)
+                    i = int(gaps.argmin())
+                    if gaps[i] < least:
+                        least, choice = gaps[i].item(), (k, values[i].item())
+                self.make(stage, choice)
+        faint = max(_NEGLIGIBLE * deviation, _LEVELS / LEVELS)
+        for stage in stages:
+            choice = self.made.get(stage)
+            if choice is not None:
+                self.make(stage, None)
+                without = self._tone_gap(stage, None, wanted, histogram)[0].item()
+                self.make(stage, choice)
+                if without < faint:
+                    self._best(stage, [choice])
 
-        for stage in range(self.policy.stages):
-            best = (error(curve).item() - _NEGLIGIBLE, None, curve)
-            for k, operation in self.candidates(stage, "curve"):
-                values = _grid(operation)
-                many = curve.expand(len(values), -1, -1)
-                bent = operation.bend(
-                    many, histogram.expand_as(many), values, torch.ones_like(values), values.new_zeros(len(values), 0)
-                )
-                errors = error(bent)
-                i = int(errors.argmin())
-                if errors[i] < best[0]:
-                    best = (errors[i].item(), (k, values[i].item()), bent[i : i + 1])
-            if best[1] is not None:
-                self.make(stage, best[1])
-                curve = best[2]
+    def _tone_gap(self, stage: int, tried: tuple[int, Tensor] | None, wanted: Tensor, histogram: Tensor) -> Tensor:
+        """Root mean square distances (N,) to the wanted curve with the stage at N magnitudes of an operation."""
+        count = 1 if tried is None else len(tried[1])
+        curve = tone.identity_curve(wanted).expand(count, -1, -1)
+        shares = histogram.expand_as(curve)
+        for s in range(self.policy.stages):
+            if s == stage:
+                choice = tried
+            else:
+                made = self.made.get(s)
+                choice = None if made is None else (made[0], torch.full((count,), made[1]))
+            if choice is not None and self.policy.operations[choice[0]].curve is not None:
+                k, values = choice
+                nothing = values.new_zeros(count, 0)
+                curve = self.policy.operations[k].bend(curve, shares, values, torch.ones_like(values), nothing)
+        return (shares * (curve - wanted).square()).sum(2).mean(1).sqrt()
 
     def geometry_by_matrix(self, wanted: Tensor) -> None:
         """Stage after stage the warp that brings the composed one nearest to the wanted one."""
@@ -158,6 +185,14 @@ class _Chooser:
             options = self._warps(stage, wanted)
             if options:
                 self._best(stage, [choice for _, choice in options])
+        for stage, (k, angle) in list(self.made.items()):
+            # The composed warp of the simple form may have shared a turn between rotation and shear.
+            if self.policy.operations[k].name == "rotate":
+                gaps = {}
+                for near in _NEAR:
+                    self.make(stage, (k, angle + near))
+                    gaps[angle + near] = self.mismatch_of(self.policy, _IMAGES)
+                self.make(stage, (k, min(gaps, key=gaps.__getitem__)))
 
     def texture(self) -> None:
         """The operation that is best alone, at the magnitude that it has in the simple form."""
@@ -197,7 +232,7 @@ class _Chooser:
         options = []
         for k, operation in self.candidates(stage, "matrix"):
             make = operation.matrix
-            assert make is not None  # noqa: S101  # candidates() has asked for it
+            assert make is not None  # candidates() has asked for it
             values = _grid(operation)
             full = after @ make(values)[:, :2, :2] @ before
             turns = operation.name == "rotate"
@@ -211,6 +246,6 @@ class _Chooser:
 def _grid(operation: Operation) -> Tensor:
     """Magnitudes between the bounds, even in the unit that is learnt."""
     span = operation.magnitude
-    assert span is not None  # noqa: S101  # only operations that rest are candidates
+    assert span is not None  # only operations that rest are candidates
     values = torch.linspace(span.forward(span.low), span.forward(span.high), _POINTS)
     return values.exp() if span.logarithmic else values

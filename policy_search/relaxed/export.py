@@ -11,13 +11,16 @@ from policy_search.relaxed.policy import RelaxedPolicy, Table
 from policy_search.relaxed.search import SearchResult
 
 
-def to_compose(policy: RelaxedPolicy, fill: int, *, holes: int = 1, least: float = 0.01) -> A.Compose:
+def to_compose(
+    policy: RelaxedPolicy, fill: int, *, holes: int = 1, extent: float = 1.0, least: float = 0.01
+) -> A.Compose:
     """The policy as Albumentations runs it: one of P sub-policies, S stages in turn, one of K operations in each.
 
     Args:
         policy: what was learnt.
         fill: grey level (0 to 255) of what a warp or a hole uncovers.
         holes: holes per cutout; for images larger than the searched crop, their area over the crop's.
+        extent: their side over the crop's, so that light falls as steeply per pixel as it was searched.
         least: operations with a smaller share of their stage are left out, and the others' shares grow to make up.
 
     In `OneOf` a child's p is its weight, so an operation with a gate is wrapped: `Sequential([operation(p=gate)],
@@ -25,7 +28,7 @@ def to_compose(policy: RelaxedPolicy, fill: int, *, holes: int = 1, least: float
     """
     with torch.no_grad():
         table = policy.table()
-    emission = Emission(fill, holes)
+    emission = Emission(fill, holes, extent)
     branches = [
         A.Sequential([_stage(policy, table, p, s, emission, least) for s in range(policy.stages)], p=1.0)
         for p in range(policy.sub_policies)
@@ -52,16 +55,19 @@ def _tidy(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def export_policy(result: SearchResult, provenance: Provenance | None = None, *, holes: int = 1) -> PolicyDocument:
+def export_policy(
+    result: SearchResult, provenance: Provenance | None = None, *, holes: int = 1, extent: float = 1.0
+) -> PolicyDocument:
     """The policy file of a search, ready to save.
 
     Args:
         result: of `search_policy`.
         provenance: data, study and the like; family and seed are filled in where they are missing.
-        holes: see `to_compose`.
+        holes, extent: see `to_compose`.
     """
     provenance = provenance or Provenance()
     found = {"family": provenance.family or "searched", "seed": result.seed}
     known = provenance.model_dump(exclude_none=True)
     filled = Provenance.model_validate({**found, **known, "family": found["family"]})
-    return PolicyDocument.from_compose(to_compose(result.policy, result.statistics.median, holes=holes), filled)
+    compose = to_compose(result.policy, result.statistics.median, holes=holes, extent=extent)
+    return PolicyDocument.from_compose(compose, filled)

@@ -1,10 +1,10 @@
 """One stretch of target-mode learning: policy parameters moved until the moments of its images meet the target's.
 
-Plain Adam moves every parameter by the same amount a step, whether that changes the image by a hundredth of a deviation
-or by fifty: while brightness is being found, everything else drifts on its noise. So steps are measured in what they do
-to the statistics. Rates are limited to a stated reach, from each parameter's sensitivity; and the magnitudes of tone and
-texture, whose effects overlap (contrast, blur and sharpening all move the energies), take damped Gauss-Newton steps.
-Geometry does not: what a warp draws into the crop makes its Jacobian too noisy.
+Plain Adam moves every parameter by the same amount a step, whether that changes the image by a hundredth of a
+deviation or by fifty: while brightness is being found, everything else drifts on its noise. So steps are measured in
+what they do to the statistics. Rates are limited to a stated reach, from each parameter's sensitivity; and the
+magnitudes of tone and texture, whose effects overlap (contrast, blur and sharpening all move the energies), take damped
+Gauss-Newton steps. Geometry does not: what a warp draws into the crop makes its Jacobian too noisy.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _GAUSS_NEWTON = 0.15  # share of the full step: the critic's moments lag by a fe
 _LARGEST = 0.15  # raw units: the most that a Gauss-Newton step changes a magnitude
 _PATIENCE = 8  # steps before the Gauss-Newton matrix is used
 _AVERAGE = 0.97
-# Pull of a warp's raw magnitude to where it began, per unit of distance, in units of the mismatch: too weak to bend what
-# the images show, but what they cannot show (an angle, where cells lie at all angles) must not wander.
+# Pull of a warp's raw magnitude to where it began, per unit of distance, in units of the mismatch: too weak to bend
+# what the images show, but what they cannot show (an angle, where cells lie at all angles) must not wander.
 _TETHER = 0.1
 
 
@@ -78,8 +78,8 @@ class Learner:
             for name in group
         ]
         self.average = copy.deepcopy(policy).requires_grad_(False)
-        starts = [0.0 if o.magnitude is None else o.magnitude.raw_centre(o.magnitude.identity) if o.rests else 0.0 for o in operations]
-        self._begun = torch.tensor(starts)
+        spans = [o.magnitude if o.rests else None for o in operations]
+        self._begun = torch.tensor([0.0 if span is None else span.raw_centre(span.identity) for span in spans])
         zeros = [torch.zeros_like(p) for p in self._parameters]
         self.state: dict[str, Any] = {
             "step": 0,

@@ -7,21 +7,23 @@ from torch import Tensor
 
 from policy_search.relaxed.tone import straight_through
 
+_RAMP = 2.0  # pixels over which the gradient sees an edge of a hole
 
-def hole(side: Tensor, height: int, width: int, generator: torch.Generator, softness: float = 2.0) -> Tensor:
-    """Indicator (B, 1, H, W) of one square hole of `side` pixels (rounded) at a uniform place; 0 is empty.
 
-    Binary going forward; going back, the edges are ramps `softness` pixels wide.
+def hole(down: Tensor, across: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Indicator (B, 1, H, W) of one hole of `down` by `across` pixels (both (B,), rounded); 0 is empty.
+
+    It lies at a uniform place of images of `size` (H, W). Binary going forward; going back, the edges are ramps.
     """
-    place = torch.rand(len(side), 2, generator=generator, device=side.device, dtype=side.dtype)
-    whole = side.detach().round().clamp(0, min(height, width))
+    place = torch.rand(len(down), 2, generator=generator, device=down.device, dtype=down.dtype)
     axes = []
-    for axis, size in enumerate((height, width)):
-        start = torch.floor(place[:, axis] * (size - whole + 1))
-        position = torch.arange(size, device=side.device, dtype=side.dtype)
+    for axis, (side, length) in enumerate(zip((down, across), size, strict=True)):
+        whole = side.detach().round().clamp(0, length)
+        start = torch.floor(place[:, axis] * (length - whole + 1))
+        position = torch.arange(length, device=side.device, dtype=side.dtype)
         hard = (position >= start[:, None]) & (position < (start + whole)[:, None])
         middle = (start + (whole - 1) / 2)[:, None]
-        soft = torch.sigmoid((side[:, None] / 2 - (position - middle).abs()) / softness)
+        soft = torch.sigmoid((side[:, None] / 2 - (position - middle).abs()) / _RAMP)
         axes.append(straight_through(hard.to(side.dtype), soft))
     return axes[0][:, None, :, None] * axes[1][:, None, None, :]
 

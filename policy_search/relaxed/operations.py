@@ -143,7 +143,7 @@ class Operation:
         matrix: (B,) -> (B, 3, 3) about the origin.
         curve: (curve (B, C, 256), histogram (B, C, 256), (B,), *noise) -> curve; see curves.py.
         pixels: (image, (B,), generator) -> image.
-        hole: ((B,), H, W, generator) -> indicator (B, 1, H, W).
+        hole: (height (B,), width (B,), (H, W), generator) -> indicator (B, 1, H, W).
         paste: (image, labels (B, 1, H, W), generator) -> donors like the image, and the indicator (B, 1, H, W) of
             what is seen of them. Over the whole batch: it takes the donors from there.
         gate_scales: the gate multiplies the distance of the magnitude from the identity; otherwise it blends the
@@ -160,7 +160,7 @@ class Operation:
     matrix: Callable[[Tensor], Tensor] | None = None
     curve: Callable[..., Tensor] | None = None
     pixels: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None
-    hole: Callable[[Tensor, int, int, torch.Generator], Tensor] | None = None
+    hole: Callable[[Tensor, Tensor, tuple[int, int], torch.Generator], Tensor] | None = None
     paste: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]] | None = None
     gate_scales: bool = True
     noise: int = 0
@@ -215,11 +215,14 @@ class Operation:
         *,
         labels: Tensor | None = None,
         noise: Tensor | None = None,
+        across: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
 
         `gate` is 0 or 1 in value. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
-        `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None. Returns image and mask of the same shapes, on the 8-bit grid and binary.
+        `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None; `across` (B,) is the width of a
+        `hole` whose height is the magnitude, a square when None. Returns image and mask of the same shapes, on the
+        8-bit grid and binary.
 
         Raises:
             ValueError: a `paste` without labels.
@@ -237,7 +240,8 @@ class Operation:
             changed = self.pixels(image, self.effective(magnitude, gate), generator)
             return (changed if self.gate_scales else image + blend * (changed - image)), mask
         if self.hole is not None:
-            indicator = self.hole(self.effective(magnitude, gate), image.shape[2], image.shape[3], generator)
+            sides = [self.effective(side, gate) for side in (magnitude, magnitude if across is None else across)]
+            indicator = self.hole(sides[0], sides[1], (image.shape[2], image.shape[3]), generator)
             indicator = indicator if self.gate_scales else indicator * blend
             return occlusion.occlude(image, indicator, fill), mask * (1 - indicator)
         if self.paste is not None:

@@ -37,7 +37,7 @@ class Draw:
         choice: (B, S) int64, index of the operation.
         logistic: (B, S, K) noise of the gates; a gate is open where logit + noise > 0.
         uniform: (B, S, K) in [0, 1): the place of the magnitude within its range.
-        noise: (B, S, 2) in [0, 1): what tone operations draw besides.
+        noise: (B, S, 2) in [0, 1): what tone operations draw besides; the first also places a hole's second side.
     """
 
     sub_policy: Tensor
@@ -98,9 +98,7 @@ class RelaxedPolicy(nn.Module):
         self.operations = tuple(operations)
         self.register_buffer("allowed", torch.tensor(allowed), persistent=False)
         # The same on the host: reading a tensor on another device inside the step would wait for that device.
-        self.stage_operations = tuple(
-            tuple((k, o) for k, o in enumerate(self.operations) if row[k]) for row in allowed
-        )
+        self.stage_operations = tuple(tuple((k, o) for k, o in enumerate(self.operations) if row[k]) for row in allowed)
         self.temperature = temperature
         stages, count = len(allowed), len(self.operations)
         shape = (sub_policies, stages, count)

@@ -4,6 +4,9 @@ Two modes. *Matching* (`real` given): the policy turns the source's pairs into p
 `real`): matching a data set with itself is solved by doing nothing, so the policy is asked for the widest spread
 between two draws of one image that the critic still puts within a stated distance of the real pairs, with floors under
 each group's strength and each stage's variety so that the cheapest operation does not carry all of it.
+
+Everything lives on one device. A step computes all losses and gradients, fetches the losses in one transfer, and only
+then, if they are finite, updates critic and policy.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from policy_search.relaxed.application import Application, apply
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.critic import Critic, RandomFeatures
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics
+from policy_search.relaxed.instance_channels import PLANES
 from policy_search.relaxed.operations import PLAN, Plan
-from policy_search.relaxed.policy import RelaxedPolicy
+from policy_search.relaxed.policy import Draw, RelaxedPolicy
 
 
 class SearchSettings(BaseModel):
@@ -45,6 +49,7 @@ class SearchSettings(BaseModel):
     batch: int = Field(default=8, ge=2, multiple_of=2, description="augmented images a step, and as many real ones")
     crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
     margin: int = Field(default=48, ge=0, description="pixels of context around the crop, from which warps draw")
+    instance_channels: bool = Field(default=False, description="the critic also sees outlines and depth of each cell")
 
     policy_rate: float = Field(default=3e-2, gt=0)
     offset_share: float = Field(default=0.3, ge=0, description="offsets' learning rate, of the policy's")
@@ -87,7 +92,7 @@ class SearchResult(NamedTuple):
     policy: RelaxedPolicy
     history: list[StepReport]
     statistics: PixelStatistics
-    settings: SearchSettings
+    settings: BaseModel
     seed: int
 
 
@@ -96,24 +101,57 @@ class SearchDivergedError(RuntimeError):
 
 
 class Search:
-    """All state of a search in one place; `step` advances it."""
+    """All state of a search in one place; `step` advances it.
 
-    def __init__(self, source: PairSampler, real: PairSampler | None, settings: SearchSettings, seed: int) -> None:
-        self.source, self.target, self.settings = source, real, settings
+    Args:
+        source: the labelled pairs to augment.
+        real: what they are to be like; None for source mode. Without masks, the critic sees images alone.
+        settings, seed: see SearchSettings; equal ones give equal policies, bit for bit, on a CPU.
+        device: where everything is computed.
+        amp: convolutions in bfloat16; None for CUDA only.
+
+    Raises:
+        ValueError: `instance_channels` are set and the samplers do not give them, or the other way round.
+    """
+
+    def __init__(
+        self,
+        source: PairSampler,
+        real: PairSampler | None,
+        settings: SearchSettings,
+        seed: int,
+        *,
+        device: torch.device | str = "cpu",
+        amp: bool | None = None,
+    ) -> None:
+        self.source, self.target, self.settings, self.device = source, real, settings, torch.device(device)
+        self.amp = self.device.type == "cuda" if amp is None else amp
         self.statistics = source.statistics()
-        self.generator = torch.Generator().manual_seed(seed)
+        # Weights are drawn on the CPU, so that a seed means the same start everywhere.
+        first = torch.Generator().manual_seed(seed)
         s, pixels = settings, self.statistics
-        self.policy = RelaxedPolicy(
+        masks = min(source.masks, (real or source).masks)
+        if (source.masks > 1 and masks not in (0, source.masks)) or s.instance_channels != (source.masks == PLANES):
+            raise ValueError(
+                f"instance_channels is {s.instance_channels}, and the masks of the source have {source.masks} planes, "
+                f"those of the real images {(real or source).masks}: make the samplers with the same instance_channels"
+            )
+        policy = RelaxedPolicy(
             operations(*s.operation_names),
             sub_policies=s.sub_policies,
             plan=s.plan,
-            generator=self.generator,
+            generator=first,
             temperature=s.temperature,
         )
+        critic = Critic(source.channels, pixels.mean, pixels.deviation, generator=first, masks=masks)
+        features = RandomFeatures(critic, generator=first)
+        self.policy, self.critic = policy.to(self.device), critic.to(self.device)
+        self.features = features.to(self.device)
         self.average = copy.deepcopy(self.policy).requires_grad_(False)
-        self.critic = Critic(source.channels, pixels.mean, pixels.deviation, generator=self.generator)
-        self.features = RandomFeatures(source.channels, pixels.mean, pixels.deviation, generator=self.generator)
-        self.features.calibrate(*source.sample(32, s.crop, self.generator))
+        on_cpu = self.device.type == "cpu"
+        self.generator = first if on_cpu else torch.Generator(self.device).manual_seed(seed)
+        with self._precision():
+            self.features.calibrate(self.critic.standardise(*source.sample(32, s.crop, self.generator)))
         base, offset = s.policy_rate, s.policy_rate * s.offset_share
         groups = [
             {
@@ -132,12 +170,15 @@ class Search:
     def step(self) -> StepReport:
         """One critic update and, after the warm-up, one policy update on the same augmented pairs.
 
+        Both gradients are taken at the same critic: the critic's own pass over the augmented pairs has the policy's.
+
         Raises:
             SearchDivergedError: a loss is not finite; nothing is updated with it.
         """
         s = self.settings
         learning = self.done >= 0
         image, mask = self._source_pairs()
+        draw = self.policy.draw(s.batch, self.generator)
         with torch.set_grad_enabled(learning):
             image, mask = apply(
                 self.policy,
@@ -147,19 +188,37 @@ class Search:
                 fill=self.statistics.median / 255,
                 size=s.crop,
                 application=s.application,
+                draw=draw,
             )
             augmented = self.critic.standardise(image, mask)
         real = self.critic.standardise(*(self.target or self.source).sample(s.batch, s.crop, self.generator))
-        critic_loss, distance, penalty = self._update_critic(real, augmented.detach())
-        policy_loss, spread = 0.0, 0.0
-        strengths: dict[str, float] = {}
+        found, scores, gradient = self._critic_gradients(real, augmented.detach(), learning)
+        strengths: dict[str, Tensor] = {}
         if learning:
-            policy_loss, spread, strengths = self._update_policy(real, augmented, image, mask)
+            more, strengths = self._policy_gradients(draw, augmented, scores, gradient, found["distance"])
+            found |= more
+        # The one transfer of a step.
+        values = torch.stack([*found.values(), *strengths.values()]).tolist()
+        fetched = dict(zip(found, values, strict=False))
+        self._require_finite(fetched)
+        self.critic_optimiser.step()
+        if learning:
+            self._update_policy(fetched["distance"])
         report = StepReport(
-            self.done, critic_loss, distance, penalty, policy_loss, spread, math.exp(self.log_multiplier), strengths
+            self.done,
+            fetched["critic loss"],
+            fetched["distance"],
+            fetched["penalty"],
+            fetched.get("policy loss", 0.0),
+            fetched.get("spread", 0.0),
+            math.exp(self.log_multiplier),
+            dict(zip(strengths, values[len(found) :], strict=True)),
         )
         self.done += 1
         return report
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
 
     def _source_pairs(self) -> tuple[Tensor, Tensor]:
         s = self.settings
@@ -169,41 +228,55 @@ class Search:
         image, mask = self.source.sample(s.batch // 2, size, self.generator)
         return torch.cat([image, image]), torch.cat([mask, mask])
 
-    def _update_critic(self, real: Tensor, augmented: Tensor) -> tuple[float, float, float]:
+    def _critic_gradients(
+        self, real: Tensor, augmented: Tensor, learning: bool
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor | None]:
+        """Losses, with the critic's gradients in place; the augmented pairs' scores, and their mean's gradient."""
         s = self.settings
-        scores = self.critic(torch.cat([real, augmented]))
-        distance = scores[: len(real)].mean() - scores[len(real) :].mean()
-        penalty = losses.gradient_penalty(self.critic, real, augmented, self.generator, s.norm)
+        augmented.requires_grad_(learning)
+        with self._precision():
+            scores = self.critic(torch.cat([real, augmented]))
+            distance = scores[: len(real)].mean() - scores[len(real) :].mean()
+            penalty = losses.gradient_penalty(self.critic, real, augmented, self.generator, s.norm, s.crop**2)
         loss = -distance + s.penalty * penalty
-        values = {"critic loss": loss.item(), "distance": distance.item(), "penalty": penalty.item()}
-        self._require_finite(values)
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.critic_optimiser.step()
-        return values["critic loss"], values["distance"], values["penalty"]
+        found = {"critic loss": loss, "distance": distance, "penalty": penalty}
+        return {n: value.detach() for n, value in found.items()}, scores[len(real) :].detach(), augmented.grad
 
-    def _update_policy(
-        self, real: Tensor, augmented: Tensor, image: Tensor, mask: Tensor
-    ) -> tuple[float, float, dict[str, float]]:
+    def _policy_gradients(
+        self, draw: Draw, augmented: Tensor, scores: Tensor, gradient: Tensor | None, distance: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses and strengths, with the policy's gradients in place; `gradient` is that of the mean of `scores`."""
         s = self.settings
-        self.critic.requires_grad_(False)
-        score = self.critic(augmented)
-        with torch.no_grad():
-            distance = (self.critic(real).mean() - score.mean()).item()
-        self.critic.requires_grad_(True)
+        self.policy_optimiser.zero_grad(set_to_none=True)
         strengths = losses.group_strengths(self.policy)
-        spread = torch.zeros(())
         if self.target is not None:
-            loss = -score.mean()
-        else:
-            between = losses.spread(self.features(image, mask))
-            spread = between.mean()
-            weight = math.exp(self.log_multiplier) / s.distance
-            shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
-            shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
-            loss = -torch.log(spread) - weight * score.mean() + s.floor_weight * shortfall
-        values = {"policy loss": loss.item(), "spread": spread.item(), "distance": distance}
-        self._require_finite(values)
+            augmented.backward(-gradient)
+            found = {"policy loss": distance, "spread": torch.zeros_like(distance)}
+            return found, {name: value.detach() for name, value in strengths.items()}
+        with self._precision():
+            between = losses.spread(self.features(augmented))
+        spread = between.mean()
+        weight = math.exp(self.log_multiplier) / s.distance
+        torch.autograd.backward([-torch.log(spread), augmented], [None, -weight * gradient])
+        # What choices and gates would change is too much for the slope of the critic at another image: they learn
+        # from what came of those that were drawn (REINFORCE), and not through the images.
+        for parameters in (self.policy.base, self.policy.offset):
+            for name in ("choice", "gate"):
+                parameters[name].grad = None
+        shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
+        shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
+        outcome = losses.outcome_advantage(weight * scores, between.detach() / spread.detach())
+        learnt = s.floor_weight * shortfall - (outcome * losses.log_chance(self.policy, draw)).mean()
+        learnt.backward()
+        loss = s.floor_weight * shortfall - torch.log(spread) + weight * distance
+        found = {"policy loss": loss.detach(), "spread": spread.detach()}
+        return found, {name: value.detach() for name, value in strengths.items()}
+
+    def _update_policy(self, distance: float) -> None:
+        """Take the policy's step, and the multiplier's and the running average's."""
+        s = self.settings
         if self.target is None:
             # A batch's distance is noisy: its running average decides, and never by more than a fifth.
             self.distance += 0.1 * (distance - self.distance)
@@ -211,14 +284,11 @@ class Search:
             self.log_multiplier += max(-0.2, min(0.2, change))
         for group in self.policy_optimiser.param_groups:
             group["lr"] = group["initial"] * min(1.0, 2 * (1 - self.done / s.steps))
-        self.policy_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
         self.policy_optimiser.step()
         # A running average that starts at the first value would remember the start for ever in a short run.
         decay = min(s.average, self.done / (self.done + 10))
         for kept, now in zip(self.average.parameters(), self.policy.parameters(), strict=True):
             kept.lerp_(now.detach(), 1 - decay)
-        return values["policy loss"], values["spread"], {name: v.item() for name, v in strengths.items()}
 
     def _require_finite(self, values: dict[str, float]) -> None:
         if not all(math.isfinite(v) for v in values.values()):
@@ -258,24 +328,29 @@ def search_policy(
     settings: SearchSettings | None = None,
     seed: int,
     on_step: Callable[[StepReport], None] | None = None,
+    device: torch.device | str = "cpu",
+    amp: bool | None = None,
 ) -> SearchResult:
     """Learn a policy.
 
     Args:
-        source: the labelled pairs to augment: images (H, W) or (H, W, 3) uint8 with masks (H, W) bool, or a sampler.
-        real: pairs that the augmented ones are to be like; None for the source itself (see the module's docstring).
+        source: the labelled pairs to augment, as for CropSampler, or a sampler.
+        real: pairs that the augmented ones are to be like, or images without masks (None); None for the source itself
+            (see the module's docstring).
         settings: defaults when None.
         seed: equal seed, data, settings and thread count give an equal result, bit for bit, on a CPU.
         on_step: called after every step; what it raises stops the search.
+        device, amp: see Search.
 
     Raises:
         DataError: images or masks that cannot be used.
         SearchDivergedError: a loss is not finite; the message names the step and the losses.
     """
     settings = settings or SearchSettings()
-    sampler = CropSampler(source) if isinstance(source, Sequence) else source
-    target = CropSampler(real) if isinstance(real, Sequence) else real
-    search = Search(sampler, target, settings, seed)
+    planes = settings.instance_channels
+    sampler = CropSampler(source, instance_channels=planes) if isinstance(source, Sequence) else source
+    target = CropSampler(real, instance_channels=planes) if isinstance(real, Sequence) else real
+    search = Search(sampler, target, settings, seed, device=device, amp=amp)
     history: list[StepReport] = []
     while search.done < settings.steps:
         history.append(search.step())

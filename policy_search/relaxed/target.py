@@ -17,7 +17,9 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -33,13 +35,16 @@ from policy_search.relaxed.statistics import ImageStatistics
 
 # Sixteenths of the steps.
 _STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
+LEAST_STEPS = 12  # so that every stretch has one
 _CROPS = 1024  # of each side, from which the reference moments are taken
 _CHUNK = 64
-# A warp must bring the mismatch below this share of what is possible without one, less this amount: its additional
-# freedom alone brings a little.
-_SHARE, _TOLERANCE = 0.7, 0.1
+# A warp must bring the mismatch down by this share of it and by this much: its added freedom alone brings a little.
+_SHARE, _GAIN = 0.05, 0.3
+_TOLERANCE = 0.1  # mismatch that a turn may cost or must bring
 
 
+_ANGLES = range(-80, 81, 10)
+_SCANNED = 128  # crops per angle
 _LAST_SHARE = 0.3  # of the rates, in the last stretch
 
 
@@ -51,7 +56,7 @@ class TargetSettings(BaseModel):
     operation_names: tuple[str, ...] = Field(default=(), description="names in the catalogue; empty for all")
     sub_policies: int = Field(default=8, ge=1)
     plan: Plan = Field(default=PLAN, description="the groups (or operations) that each stage chooses from")
-    steps: int = Field(default=1000, ge=32)
+    steps: int = Field(default=1000, ge=LEAST_STEPS)
     batch: int = Field(default=8, ge=2, description="crops a step")
     crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
     margin: int = Field(default=64, ge=0, description="pixels of context around the crop, from which warps draw")
@@ -116,7 +121,7 @@ class TargetSearch:
         if name != self._stretch:
             self._learner, self._stretch = self._begin(name), name
         learner = self._learner
-        assert learner is not None  # noqa: S101  # _begin has just made it
+        assert learner is not None  # _begin has just made it
         first = max((end for end in self._ends.values() if end <= self.done), default=0)
         passed = (self.done - first) / (self._ends[name] - first)
         image, mask = self.source.sample(s.batch, s.crop + 2 * s.margin, self.generator)
@@ -139,20 +144,21 @@ class TargetSearch:
         if self._learner is not None:
             self.found[self._stretch] = copy.deepcopy(self._learner.average.state_dict())
         if name == "levels":
-            critic = MomentCritic(self.measure.levels, self._known_levels, **self._critic_settings())
-            return self._make(self._simple(), critic, only=self._tone)
-        critic = MomentCritic(self.measure, self.known, **self._critic_settings())
+            return self._make(self._simple(), self._critic(levels=True), only=self._tone)
+        critic = self._critic()
         if name in ("still", "moving"):
             policy = self._simple(self.found["levels"])
             if name == "still":
                 self._shut_geometry(policy)
+            else:
+                self._scan_angles(policy)
             return self._make(policy, critic, shifted=name == "moving")
         if name == "moved":
             return self._make(self._simple(self.found["moving"]), critic)
         still, moved = (self._simple(self.found[n]) for n in ("still", "moved"))
         gaps = [self._distance(policy) for policy in (still, moved)]
         self.found["gaps"] = torch.tensor(gaps)
-        best = moved if gaps[1] < _SHARE * gaps[0] - _TOLERANCE else still
+        best = moved if gaps[1] < gaps[0] - max(_GAIN, _SHARE * gaps[0]) else still
         if self.is_simple:
             self._rest_idle_turns(best)
             return self._make(best, critic)
@@ -185,6 +191,21 @@ class TargetSearch:
                 if operation.matrix is not None:
                     policy.base["gate"][k] = 4 * SHUT
 
+    def _scan_angles(self, policy: RelaxedPolicy) -> None:
+        """Begin at the angle that the images prefer, if they do: far from it, no gradient leads there."""
+        at = next((k for k, operation in enumerate(policy.operations) if operation.name == "rotate"), None)
+        if at is None:
+            return
+        span, centres = policy.operations[at].magnitude, policy.base["centre"]
+        assert span is not None  # rotate has angles
+        with torch.no_grad():
+            gaps = {}
+            for angle in _ANGLES:
+                centres[at] = span.raw_centre(angle)
+                gaps[angle] = self._distance(policy, _SCANNED)
+            best = min(gaps, key=gaps.__getitem__)
+            centres[at] = span.raw_centre(best if gaps[best] < 0.9 * gaps[0] - _TOLERANCE else 0)
+
     def _rest_idle_turns(self, policy: RelaxedPolicy) -> None:
         """Take back rotation and shear where the images do not ask for them: they wander where nothing shows them."""
         gap = self._distance(policy)
@@ -192,8 +213,10 @@ class TargetSearch:
         with torch.no_grad():
             for k, operation in enumerate(policy.operations):
                 span, make = operation.magnitude, operation.matrix
-                if span is None or make is None or abs(torch.linalg.det(make(torch.tensor([float(span.high)])))[0] - 1) > 1e-3:
+                if span is None or make is None:
                     continue
+                if abs(torch.linalg.det(make(torch.tensor([float(span.high)])))[0].item() - 1) > 1e-3:
+                    continue  # it changes the size of the cells: no turn
                 before = centres[k].item()
                 centres[k] = span.raw_centre(span.identity)
                 without = self._distance(policy)
@@ -209,8 +232,10 @@ class TargetSearch:
             choice_share=s.choice_share, **keywords,
         )  # fmt: skip
 
-    def _critic_settings(self) -> dict[str, float]:
-        return {"memory": self.settings.memory, "variance_weight": self.settings.variance_weight}
+    def _critic(self, *, levels: bool = False) -> MomentCritic:
+        measure, known = (self.measure.levels, self._known_levels) if levels else (self.measure, self.known)
+        s = self.settings
+        return MomentCritic(measure, known, memory=s.memory, variance_weight=s.variance_weight)
 
     def _crops(self, sampler: PairSampler) -> list[Tensor]:
         return [sampler.sample(_CHUNK, self.settings.crop, self.generator)[0] for _ in range(_CROPS // _CHUNK)]
@@ -252,10 +277,9 @@ class TargetSearch:
         self._stretch = state["stretch"]
         if self._stretch:
             # Made anew for its settings; every number in it is then replaced.
-            critic_of = (self.measure.levels, self._known_levels) if self._stretch == "levels" else (self.measure, self.known)
-            critic = MomentCritic(*critic_of, **self._critic_settings())
             full = self._stretch == "chosen" and not self.is_simple
             only = self._tone if self._stretch == "levels" else None
+            critic = self._critic(levels=self._stretch == "levels")
             policy = self.policy if full else self._simple()
             self._learner = self._make(policy, critic, shifted=self._stretch == "moving", only=only)
             self._learner.load_state_dict(state["learner"])
@@ -265,7 +289,7 @@ class TargetSearch:
 
 def search_target(
     source: PairSampler | Sequence[Pair],
-    target: PairSampler | Sequence[Any],
+    target: PairSampler | Sequence[NDArray[np.uint8]],
     *,
     settings: TargetSettings | None = None,
     seed: int,
@@ -286,9 +310,7 @@ def search_target(
     """
     settings = settings or TargetSettings()
     images = target if not isinstance(target, Sequence) else unlabelled(target)
-    search = TargetSearch(
-        CropSampler(source) if isinstance(source, Sequence) else source, images, settings, seed
-    )
+    search = TargetSearch(CropSampler(source) if isinstance(source, Sequence) else source, images, settings, seed)
     history: list[StepReport] = []
     while search.done < settings.steps:
         history.append(search.step())
@@ -297,12 +319,10 @@ def search_target(
     return SearchResult(search.average, history, search.statistics, settings, seed)
 
 
-def unlabelled(images: Sequence[Any]) -> CropSampler:
+def unlabelled(images: Sequence[NDArray[np.uint8]]) -> CropSampler:
     """A sampler of images (H, W) or (H, W, 3) uint8 alone; its masks are all background and nobody reads them."""
     return CropSampler([(image, _background(image)) for image in images])
 
 
-def _background(image: Any) -> Any:
-    import numpy as np
-
+def _background(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.zeros(image.shape[:2], np.bool_)

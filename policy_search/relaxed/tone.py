@@ -20,7 +20,19 @@ WHOLE = 1e-3
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     """`value` going forward, the gradient of `surrogate` going back (same shapes)."""
-    return surrogate + (value - surrogate).detach()
+    return _StraightThrough.apply(value, surrogate)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _StraightThrough(torch.autograd.Function):
+    """See `straight_through`. Adding the detached difference costs two passes over the pixels and rounds anew."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
 
 
 def quantise(image: Tensor, rounding: Literal["floor", "round"] = "floor") -> Tensor:
@@ -29,8 +41,36 @@ def quantise(image: Tensor, rounding: Literal["floor", "round"] = "floor") -> Te
     Any shape, images or curves. Albumentations' look-up tables truncate ("floor"); OpenCV's filters and warps round.
     """
     levels = image.detach() * LEVELS
-    whole = torch.floor(levels + WHOLE) if rounding == "floor" else torch.round(levels)
+    whole = levels.add_(WHOLE).floor_() if rounding == "floor" else levels.round_()
     return straight_through(whole.clamp_(0, LEVELS).div_(LEVELS), image)
+
+
+def switch(before: Tensor, after: Tensor, on: Tensor) -> Tensor:
+    """`after` (B, ...) where `on` (B,) is 1, else `before`; the gradients of before + on * (after - before)."""
+    return _Switch.apply(before, after, on)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Switch(torch.autograd.Function):
+    """See `switch`. The sum that it stands for reads and writes every pixel several times."""
+
+    @staticmethod
+    def forward(ctx: Any, before: Tensor, after: Tensor, on: Tensor) -> Tensor:
+        ctx.save_for_backward(before, after, on)
+        return torch.where(columns(on) > 0, after, before)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        before, after, on = ctx.saved_tensors
+        to_before = to_after = to_on = None
+        if ctx.needs_input_grad[0]:
+            to_before = columns(1 - on) * gradient
+        if ctx.needs_input_grad[1]:
+            to_after = columns(on) * gradient
+        if ctx.needs_input_grad[2]:
+            change = (after - before).flatten(1)
+            to_on = torch.bmm(change[:, None, :], gradient.reshape(*change.shape, 1))[:, 0, 0]
+        return to_before, to_after, to_on
 
 
 def columns(amount: Tensor) -> Tensor:
@@ -46,9 +86,9 @@ def identity_curve(like: Tensor) -> Tensor:
 
 def _bins(image: Tensor) -> Tensor:
     """(B * C * H * W,) int32: each pixel's level plus 256 times its row's number, a row being an image's channel."""
-    levels = (image.detach() * LEVELS + 0.5).int().reshape(-1, image.shape[2] * image.shape[3])
+    levels = (image.detach() * LEVELS).add_(0.5).int().reshape(-1, image.shape[2] * image.shape[3])
     first = torch.arange(0, 256 * len(levels), 256, device=image.device, dtype=torch.int32)
-    return (levels + first[:, None]).flatten()
+    return levels.add_(first[:, None]).flatten()
 
 
 def histogram(image: Tensor) -> Tensor:

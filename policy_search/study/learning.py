@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from policy_search.augment import PolicyDocument
@@ -27,6 +28,6 @@ def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed
         variety=knobs.variety,
     )
     result = search_policy(foreground_pairs(train), None, settings=settings, seed=seed)
-    # Cutout was searched on crops; an image gets as many holes per area.
-    area = sum(sample.image.shape[0] * sample.image.shape[1] for sample in train) / len(train)
-    return export_policy(result, holes=max(1, round(area / settings.crop**2)))
+    # Searched on crops; an image gets as many holes per area, and light as steep per pixel.
+    ratio = sum(sample.image.shape[0] * sample.image.shape[1] for sample in train) / len(train) / settings.crop**2
+    return export_policy(result, holes=max(1, round(ratio)), extent=math.sqrt(ratio))

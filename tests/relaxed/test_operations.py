@@ -8,6 +8,7 @@ import torch
 
 from policy_search.relaxed.catalogue import CATALOGUE, operations
 from policy_search.relaxed.operations import Emission, Group, Operation, Range
+from policy_search.relaxed.ranges import ranges
 from tests.relaxed.samples import ALL, FILL, RANGED, SIZES, apply, batch, magnitudes
 
 # What is left at the magnitude of the identity, in [0, 1]. Albumentations' tone curve is an S there (6.15 grey levels).
@@ -150,3 +151,24 @@ def test_a_gradient_of_light_is_emitted_as_steep_per_pixel_as_it_was_searched_wi
     assert emitted.intensity_range == pytest.approx((0.04, 0.16))
     assert light.emit(0.02, 0.15, Emission(FILL, extent=2.0)).intensity_range == pytest.approx((0.04, 0.2))
     assert light.emit(0.02, 0.15, Emission(FILL, extent=0.1)).intensity_range == pytest.approx((0.01, 0.015))
+
+
+def test_all_ranges_at_once_are_each_operation_by_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centre, width = (8 * torch.randn(40, 3, len(CATALOGUE), generator=generator) for _ in range(2))
+    uniform = torch.rand(centre.shape, generator=generator)
+    raw = [part.requires_grad_(True) for part in (centre, width)]
+    together = ranges(CATALOGUE, torch.device("cpu"))
+    drawn = together.draw(*together.ends(*raw), uniform)
+    found = torch.autograd.grad((drawn * uniform).sum(), raw)
+    for k, operation in enumerate(CATALOGUE):
+        if operation.magnitude is None:
+            assert (drawn[..., k] == 1).all()
+            assert all((gradient[..., k] == 0).all() for gradient in found)
+            continue
+        ends = operation.magnitude.ends(centre[..., k], width[..., k])
+        alone = operation.draw(*ends, uniform[..., k])
+        torch.testing.assert_close(drawn[..., k], alone, rtol=1e-5, atol=1e-5)
+        expected = torch.autograd.grad((alone * uniform[..., k]).sum(), raw)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours[..., k], theirs[..., k], rtol=1e-4, atol=1e-5)

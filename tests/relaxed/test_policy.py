@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from policy_search.relaxed.application import apply
 from policy_search.relaxed.catalogue import CATALOGUE, operations
-from policy_search.relaxed.operations import PLAN, Group, free_plan
+from policy_search.relaxed.operations import PLAN, Group, free_plan, simple_plan
 from policy_search.relaxed.policy import RelaxedPolicy
 from tests.relaxed.textures import culture
 
@@ -39,57 +40,24 @@ def test_stages_without_an_operation_are_left_out() -> None:
         make(operations=operations("scale"), plan=((Group.TONE,),))
 
 
-@pytest.mark.parametrize("application", ["sampled", "soft"])
-@pytest.mark.parametrize("plan", [PLAN, free_plan(2)], ids=["plan", "free"])
+@pytest.mark.parametrize(("plan", "application"), [(PLAN, "fused"), (PLAN, "soft"), (free_plan(2), "soft")])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_augmented_pairs_are_what_a_detector_would_read(plan: object, application: str, channels: int) -> None:
-    policy, (image, mask) = make(plan=plan), batch(6, channels)
-    out = policy(image, mask, torch.Generator().manual_seed(1), fill=0.5, size=48, application=application)
-    assert out.image.shape == (6, channels, 48, 48)
-    assert out.mask.shape == (6, 1, 48, 48)
-    assert 0 <= out.image.min() <= out.image.max() <= 1
-    assert ((out.mask == 0) | (out.mask == 1)).all()
+    policy, (image, mask) = make(operations=operations(), plan=plan), batch(6, channels)
+    seed = torch.Generator().manual_seed(1)
+    out, cells = apply(policy, image, mask, seed, fill=0.4, size=48, application=application)  # type: ignore[arg-type]
+    assert out.shape == (6, channels, 48, 48)
+    assert cells.shape == (6, 1, 48, 48)
+    assert 0 <= out.min() <= out.max() <= 1
+    assert (out * 255 - (out * 255).round()).abs().max() < 1e-3
+    assert ((cells == 0) | (cells == 1)).all()
 
 
 def test_only_the_generator_decides() -> None:
-    policy, (image, mask) = make(), batch(4)
-    first, again, other = (policy(image, mask, torch.Generator().manual_seed(s), fill=0.5).image for s in (1, 1, 2))
+    policy, (image, mask) = make(operations=operations()), batch(4)
+    first, again, other = (apply(policy, image, mask, torch.Generator().manual_seed(s), fill=0.5)[0] for s in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-
-
-@pytest.mark.parametrize("plan", [PLAN, free_plan(2)], ids=["plan", "free"])
-def test_soft_and_sampled_have_the_same_value(plan: object) -> None:
-    """Without noise and cutout, which draw within; warps are put off in one and not in the other, so nearly so."""
-    chosen = [o for o in CATALOGUE if o.name not in ("gaussian_noise", "cutout")]
-    policy, (image, mask) = make(operations=chosen, plan=plan), batch(8)
-    draw = policy.draw(8, torch.Generator().manual_seed(3))
-    outs = [
-        policy(image, mask, torch.Generator().manual_seed(0), fill=0.5, application=a, draw=draw)
-        for a in ("sampled", "soft")
-    ]
-    assert (outs[0].image - outs[1].image).abs().mean() < 0.01
-    assert (outs[0].mask != outs[1].mask).float().mean() < 0.02
-
-
-@pytest.mark.parametrize("application", ["sampled", "soft"])
-def test_gradient_reaches_every_learnt_parameter(application: str) -> None:
-    policy, (image, mask) = make(sub_policies=1, spread=0.0), batch(128)
-    # Stretched to all grey levels: nothing faint is ever solarised.
-    image = (((image - 0.5) * 6 + 0.5).clamp(0, 1) * 255).round() / 255
-    out = policy(image, mask, torch.Generator().manual_seed(0), fill=0.5, application=application)
-    # A loss that knows places, as a mirror image has the same sum.
-    ramp = torch.linspace(0, 1, 64)[:, None] * torch.linspace(0.5, 2, 64)
-    loss = ((out.image - 0.3).square() * ramp + out.mask * ramp).sum((1, 2, 3))
-    (loss.sum() + (loss.detach() * out.log_choice).sum()).backward()
-    with_magnitude = torch.tensor([operation.magnitude is not None for operation in CATALOGUE])
-    for name in ("gate", "centre", "width"):
-        gradient = policy.base[name].grad
-        assert torch.isfinite(gradient).all()
-        reached = gradient != 0
-        assert reached.all() if name == "gate" else torch.equal(reached, with_magnitude), name
-    choice = policy.base["choice"].grad
-    assert torch.equal(choice != 0, policy.allowed)
 
 
 def test_draws_have_the_learnt_frequencies() -> None:
@@ -102,27 +70,26 @@ def test_draws_have_the_learnt_frequencies() -> None:
     assert (is_open - table.gate[1]).abs().max() < 0.015
 
 
-def test_the_choice_gradient_is_that_of_the_expected_loss() -> None:
-    policy = make(operations=operations("brightness", "invert"), sub_policies=1, gate=0.999999, spread=0.0)
-    with torch.no_grad():
-        policy.base["width"][:] = -30.0  # both ends meet
-        policy.base["centre"][:] = 1.0  # brightness -0.4 + 0.8 * sigmoid(1) = 0.185
-    image, mask = torch.full((4000, 1, 2, 2), 51 / 255), torch.zeros(4000, 1, 2, 2)
-    out = policy(image, mask, torch.Generator().manual_seed(0), fill=0.5)
-    loss = out.image.mean((1, 2, 3)).detach()
-    (found,) = torch.autograd.grad(((loss - loss.mean()) * out.log_choice).mean(), policy.base["choice"])
-    # Outputs .385 and .8 at weights 1/2: d/d(logit) of the expectation is w1 * w2 * (.385 - .8).
-    assert found[0].tolist() == pytest.approx([-0.1038, 0.1038], rel=0.05)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_simple_plan_has_one_stage_for_every_operation(count: int) -> None:
+    names = ("rotate", "gamma", "gaussian_noise")[:count]
+    policy = make(operations=operations(*names), plan=simple_plan(names))
+    assert policy.stages == count
+    assert torch.equal(policy.allowed, torch.eye(count, dtype=torch.bool))
+    assert torch.equal(policy.table().weight, torch.eye(count).expand(3, -1, -1))
 
 
-def test_log_choice_is_the_probability_of_the_operations_drawn() -> None:
-    policy, (image, mask) = make(), batch(4)
-    draw = policy.draw(4, torch.Generator().manual_seed(1))
-    out = policy(image, mask, torch.Generator().manual_seed(0), fill=0.5, draw=draw)
-    weight = policy.table().weight
-    for i in range(4):
-        expected = torch.stack([weight[draw.sub_policy[i], s, draw.choice[i, s]] for s in range(4)]).prod()
-        assert out.log_choice[i].exp().item() == pytest.approx(expected.item(), rel=1e-4)
+def test_a_policy_may_start_at_the_identity() -> None:
+    """Nearly: what has a range rests at its identity behind an open gate, what has none is shut."""
+    table = make(operations=operations(), start="identity", spread=0.0, sub_policies=1).table()
+    for k, operation in enumerate(operations()):
+        span, (gate, low, high) = operation.magnitude, (entry[0, 0, k].item() for entry in table[1:])
+        if span is None or not operation.rests:
+            assert gate < 0.05, operation.name
+            continue
+        rest = min(max(operation.identity, span.low), span.high) if span.rest is None else span.rest
+        assert gate > 0.99
+        assert max(abs(low - rest), abs(high - rest)) < 0.02 * (span.high - span.low), operation.name
 
 
 def test_the_table_can_be_read() -> None:

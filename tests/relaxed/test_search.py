@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from skimage import measure
 
+from policy_search.relaxed.application import apply
 from policy_search.relaxed.crops import CropSampler, Pair
+from policy_search.relaxed.losses import group_strengths, operation_effects
 from policy_search.relaxed.policy import RelaxedPolicy
 from policy_search.relaxed.search import Search, SearchDivergedError, SearchSettings, StepReport, search_policy
 from policy_search.relaxed.warp import centre
@@ -38,8 +41,8 @@ def outcome(policy: RelaxedPolicy, source: list[Pair]) -> tuple[float, float]:
     table = policy.table()
     with torch.no_grad():
         draw = policy.draw(200, generator)
-        out = policy(image, mask, generator, fill=0.5, size=96, draw=draw)
-        grey = 0.5 + out.image.mean((1, 2, 3)) - centre(image, 96).mean((1, 2, 3))
+        out, _ = apply(policy, image, mask, generator, fill=0.5, size=96, draw=draw)
+        grey = 0.5 + out.mean((1, 2, 3)) - centre(image, 96).mean((1, 2, 3))
         scales = torch.ones(200)
         for i in range(200):
             for stage in range(policy.stages):
@@ -85,6 +88,50 @@ def test_source_mode_keeps_every_group_alive_and_degrades_nothing_always(source:
     destructive = ("gaussian_blur", "gaussian_noise", "cutout", "solarize", "posterize", "contrast")
     assert max(chances[name] for name in destructive) < 0.75
     assert all(np.isfinite(r.critic_loss) and np.isfinite(r.policy_loss) for r in result.history)
+
+
+def test_without_the_constraint_visible_operations_collapse(source: list[Pair]) -> None:
+    """Matching a data set with itself: brightness goes, which the constraint keeps; neither degrades always."""
+    names = ("brightness", "gamma", "horizontal_flip", "rotate")
+    settings = SearchSettings(operation_names=names, steps=120, crop=64, margin=24)
+    tone = []
+    for real in (None, source):
+        result = search_policy(source, real, settings=settings, seed=0)
+        tone.append(group_strengths(result.policy)["tone"].item())
+        for name, effect in operation_effects(result.policy).items():
+            assert effect.chance * effect.constancy < 0.75, name
+    assert tone[0] > 0.8 * settings.floor
+    assert tone[1] < 0.4 * tone[0]
+
+
+@pytest.mark.parametrize("real", [None, "masked", "bare"])
+def test_cells_as_planes_and_targets_without_masks(real: str | None) -> None:
+    cells = [culture(seed, size=96) for seed in range(2)]
+    labelled = [(image, measure.label(mask)) for image, mask in cells]
+    settings = SMALL.model_copy(update={"instance_channels": True})
+    others = {None: None, "masked": labelled, "bare": [(image, None) for image, _ in cells]}[real]
+    search = Search(
+        CropSampler(labelled, instance_channels=True),
+        None if others is None else CropSampler(others, instance_channels=True),
+        settings,
+        seed=0,
+    )
+    assert search.critic.masks == (0 if real == "bare" else 5)
+    reports = [search.step() for _ in range(4)]
+    assert all(np.isfinite(report.policy_loss) for report in reports)
+
+
+def test_planes_must_be_what_the_settings_say(source: list[Pair]) -> None:
+    with pytest.raises(ValueError, match=r"instance_channels is True, and the masks of the source have 1 planes"):
+        Search(CropSampler(source), None, SMALL.model_copy(update={"instance_channels": True}), seed=0)
+
+
+def test_half_precision_gives_nearly_the_same_losses(source: list[Pair]) -> None:
+    full, half = (Search(CropSampler(source), None, SMALL, seed=0, amp=amp) for amp in (False, True))
+    for _ in range(4):
+        first, second = full.step(), half.step()
+        assert second.critic_loss != first.critic_loss
+        assert second.critic_loss == pytest.approx(first.critic_loss, rel=0.1, abs=0.2)
 
 
 def test_equal_seeds_give_equal_policies_bit_for_bit(source: list[Pair]) -> None:

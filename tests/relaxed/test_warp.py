@@ -1,4 +1,4 @@
-"""Matrices and the put-off warp, against OpenCV and against one warp after the other."""
+"""Matrices and the warp, against OpenCV."""
 
 from __future__ import annotations
 
@@ -37,20 +37,6 @@ def test_only_the_middle_is_rendered_when_asked() -> None:
         part = warp.warp(image, mask, matrix, 0.5, size)
         assert torch.equal(part[1], warp.centre(whole[1], size))
         assert (part[0] - warp.centre(whole[0], size)).abs().max() <= 1.01 / 255
-
-
-def test_warps_put_off_are_composed_in_order() -> None:
-    image, mask = pair()
-    first, second = warp.rotation(torch.tensor([90.0])), warp.scaling(torch.tensor([2.0]), torch.tensor([1.0]))
-    canvas = warp.Canvas(image, mask, 0.5)
-    canvas.move(first)
-    canvas.move(second)
-    canvas.render()
-    stepwise = warp.warp(*warp.warp(image, mask, first, 0.5), second, 0.5)
-    swapped = warp.warp(*warp.warp(image, mask, second, 0.5), first, 0.5)
-    assert torch.allclose(canvas.image, stepwise[0], atol=1.01 / 255)
-    assert (canvas.mask == stepwise[1]).float().mean() > 0.98
-    assert (canvas.image - swapped[0]).abs().mean() > 0.01
 
 
 def test_the_mask_is_binary_but_sends_a_gradient() -> None:

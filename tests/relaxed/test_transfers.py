@@ -1,0 +1,97 @@
+"""A step of the search waits for its device once: no other operation in it needs a number on the host.
+
+Run on the CPU, where nothing has to be waited for, by watching for the operations that would make a GPU wait.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from policy_search.relaxed.crops import CropSampler
+from policy_search.relaxed.search import Search, SearchSettings
+from policy_search.relaxed.threads import one_thread
+from tests.relaxed.textures import culture
+
+# Read a value, or have a size that depends on values, or check their result: each stops the host until the device is
+# done. `lift_fresh` is a tensor made of Python numbers, which has to be sent to the device.
+WAITING = {
+    "_local_scalar_dense", "nonzero", "masked_select", "bincount", "repeat_interleave", "equal", "is_nonzero", "unique",
+    "_linalg_check_errors", "lift_fresh",
+}  # fmt: skip
+# What applying a policy still waits for, by file.
+KNOWN = {
+    "application.py": {"_local_scalar_dense", "nonzero"},
+    "texture.py": {"_local_scalar_dense"},
+    "tone.py": {"bincount"},
+    "warp.py": {"_linalg_check_errors", "lift_fresh"},
+}
+
+
+class Waits(TorchDispatchMode):
+    """Counts waiting operations by the place in this package that asked for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: Counter[tuple[str, str]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+            i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
+        )
+        out = func(*args, **(kwargs or {}))
+        moved = name in ("_to_copy", "copy_") and {a.device for a in args if isinstance(a, torch.Tensor)} != {
+            out.device
+        }
+        if name in WAITING or by_mask or moved:
+            self.places[place(), name] += 1
+        return out
+
+
+def place() -> str:
+    """File of the innermost frame in the package, or in torch's optimisers, which count their steps on the host."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if "/torch/optim/" in file:
+            return "torch.optim"
+        if "/policy_search/relaxed/" in file:
+            return file.rsplit("/", 1)[1]
+        frame = frame.f_back  # type: ignore[assignment]
+    return "outside"
+
+
+@pytest.mark.parametrize("matching", [False, True])
+def test_a_step_fetches_once(matching: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = CropSampler([culture(seed) for seed in range(3)])
+    settings = SearchSettings(sub_policies=2, steps=20, warmup=2, batch=8, crop=64, margin=16)
+    fetched: list[str] = []
+    fetch = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: fetched.append(place()) or fetch(tensor))
+    with one_thread():
+        search = Search(sampler, sampler if matching else None, settings, seed=0)
+        search.step()
+        fetched.clear()
+        with Waits() as waits:
+            for _ in range(9):
+                search.step()
+    assert fetched == ["search.py"] * 9
+    # torch.optim reads its own counter, which lies on the host.
+    own = {(file, name) for file, name in waits.places if file != "torch.optim"}
+    assert own - {(file, name) for file, names in KNOWN.items() for name in names} == set()
+
+
+def test_the_watch_itself_sees_what_waits() -> None:
+    tensor = torch.arange(4.0)
+    with Waits() as waits:
+        tensor.sum().item()
+        torch.nonzero(tensor)
+        tensor[tensor > 1]
+        torch.tensor([1.0])
+    assert {name for _, name in waits.places} == {"_local_scalar_dense", "nonzero", "index", "lift_fresh"}
