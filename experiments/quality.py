@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=300, help="CPU seconds that the searches of a row may take")
     parser.add_argument("--source-steps", type=int, help="of the source-mode search; its default if not given")
     parser.add_argument(
-        "--target-steps", type=int, default=400, help="for every unseen type; the default fits --budget"
+        "--target-steps", type=int, default=300, help="for every unseen type; the default fits --budget"
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", required=True, help="folder of the journal; a second start goes on in it")

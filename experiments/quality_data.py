@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from policy_search.cells import CellDataset
 from policy_search.cells.errors import DataError, InputError
-from policy_search.study.data import StudyData, grey, read_split, spread_over_wells, windows
+from policy_search.study.data import DOMAIN_IMAGES, StudyData, grey, read_split, spread_over_wells, windows
 from policy_search.study.probe import Domain, ProbeSample
 
 SOURCE = "A172"
@@ -77,8 +77,8 @@ def load_culture(name: str, root: Path | None, usiigaci: Path | None) -> Culture
         used += [*labelled, *images]
     if usiigaci is not None and name == "livecell":
         other = {split: read_split("all", split, usiigaci, missing_ok=split != "train") for split in LABELLED}
-        labelled = [_most(dataset) for dataset in other.values()]
         # Its images are four times LIVECell's: central windows of a few.
+        labelled = [_most(dataset, DOMAIN_IMAGES // len(LABELLED)) for dataset in other.values()]
         domains.append(Domain(USIIGACI, tuple(windows([s for dataset in labelled for s in _samples(dataset)]))))
         targets[USIIGACI] = _images(_most(other["train"], unlabelled=True))
         used += labelled
@@ -95,8 +95,8 @@ def load_culture(name: str, root: Path | None, usiigaci: Path | None) -> Culture
     return Culture(name, study, targets, tuple(left_out))
 
 
-def _most(dataset: CellDataset, *, unlabelled: bool = False) -> CellDataset:
-    kept = {r.id for r in spread_over_wells(dataset.records, MOST, unlabelled=unlabelled)}
+def _most(dataset: CellDataset, limit: int = MOST, *, unlabelled: bool = False) -> CellDataset:
+    kept = {r.id for r in spread_over_wells(dataset.records, limit, unlabelled=unlabelled)}
     # Cells that annotators left out would count as false where they are found.
     return dataset.where(lambda r: r.id in kept and (unlabelled or r.complete))
 

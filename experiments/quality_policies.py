@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class _Shelf:
                 seed=self.seed,
                 on_step=self._watch(started),
             )
-            document = export_policy(result, holes=_holes(self.culture, self.searches.source.crop))
+            document = _exported(result, self.culture)
             self._write(_POSE, stage(document, pose_stage(result)), started)
         else:
             document = self._search_targets(started)
@@ -123,7 +124,7 @@ class _Shelf:
         documents = {}
         for name, images in self.culture.targets.items():
             result = search_target(pairs, images, settings=settings, seed=self.seed, on_step=self._watch(started))
-            documents[name] = export_policy(result, holes=_holes(self.culture, settings.crop))
+            documents[name] = _exported(result, self.culture)
         return one_of(documents)
 
     def _watch(self, started: float) -> Callable[[Any], None]:
@@ -200,11 +201,12 @@ def pose_stage(result: SearchResult) -> int:
     return plan.index((Group.POSE,))
 
 
-def _holes(culture: Culture, crop: int) -> int:
-    """Cutout was searched on crops; an image gets as many holes per area."""
+def _exported(result: SearchResult, culture: Culture) -> PolicyDocument:
+    """Searched on crops; an image gets as many holes per area, and light as steep per pixel."""
     train = culture.study.train
     area = sum(sample.image.shape[0] * sample.image.shape[1] for sample in train) / len(train)
-    return max(1, round(area / crop**2))
+    ratio = area / result.settings.crop**2
+    return export_policy(result, holes=max(1, round(ratio)), extent=math.sqrt(ratio))
 
 
 def _named(document: PolicyDocument, row: str, seed: int) -> PolicyDocument:
