@@ -26,7 +26,7 @@ WAITING = {
 }  # fmt: skip
 # What applying a policy still waits for, by file.
 KNOWN = {
-    "application.py": {"_local_scalar_dense", "nonzero"},
+    "application.py": {"_local_scalar_dense", "lift_fresh", "nonzero"},
     "texture.py": {"_local_scalar_dense"},
     "tone.py": {"bincount"},
     "warp.py": {"_linalg_check_errors", "lift_fresh"},
@@ -81,7 +81,9 @@ def test_a_step_fetches_once(matching: bool, monkeypatch: pytest.MonkeyPatch) ->
         with Waits() as waits:
             for _ in range(9):
                 search.step()
-    assert fetched == ["search.py"] * 9
+    # The texture stage of application.py asks which operations were drawn, once a step.
+    assert [place for place in fetched if place != "application.py"] == ["search.py"] * 9
+    assert fetched.count("application.py") <= 9
     # torch.optim reads its own counter, which lies on the host.
     own = {(file, name) for file, name in waits.places if file != "torch.optim"}
     assert own - {(file, name) for file, names in KNOWN.items() for name in names} == set()
