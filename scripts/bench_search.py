@@ -33,7 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "identity": {"identity": True},
     "three channels": {"channels": 3},
-    "network critic on a target": {"target": True},
+    "network target": {"target": True},
 }
 GROWTH: dict[str, dict[str, dict[str, Any]]] = {
     "images a step": {f"{2 * n} ({n} + {n})": {"batch": n} for n in (2, 4, 8, 16)},
@@ -125,7 +125,7 @@ def gather(options: argparse.Namespace) -> dict[str, Any]:
         "warp_ms": 1000 * middle(policy["warp"]),
         "policy_share": 1 - middle(variants["identity"]) / middle(variants["default"]),
         "three_channels_cpu_s": middle(variants["three channels"]),
-        "network_target_cpu_s": middle(variants["network critic on a target"]),
+        "network_target_cpu_s": middle(variants["network target"]),
         "measured": {"side_by_side": both, "variants": variants, "policy": policy, "growth": growth},
     }
     if peer is not None:
@@ -148,7 +148,7 @@ def versus(facts: dict[str, Any]) -> list[str]:
         "|---|---:|---:|---:|",
         f"| ours | {show(both['ours'])} | {len(both['ours'])} | {facts['ours_peak_mb']:.0f} |",
         f"| ours, three equal channels | {show(variants['three channels'])} | {len(variants['three channels'])} | |",
-        f"| ours, network critic on a target | {show(variants['network critic on a target'])} | {len(variants['network critic on a target'])} | |",
+        f"| ours, network critic on a target | {show(variants['network target'])} | {len(variants['network target'])} | |",
     ]
     if not both["peer"]:
         return [*rows, "", "**The peer was not measured**: `--peer` was not given, so there is no ratio here."]
