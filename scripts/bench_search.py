@@ -148,7 +148,7 @@ def versus(facts: dict[str, Any]) -> list[str]:
         "|---|---:|---:|---:|",
         f"| ours | {show(both['ours'])} | {len(both['ours'])} | {facts['ours_peak_mb']:.0f} |",
         f"| ours, three equal channels | {show(variants['three channels'])} | {len(variants['three channels'])} | |",
-        f"| ours, network critic on a target | {show(variants['network target'])} | {len(variants['network target'])} | |",
+        f"| ours, network critic, target | {show(variants['network target'])} | {len(variants['network target'])} | |",
     ]
     if not both["peer"]:
         return [*rows, "", "**The peer was not measured**: `--peer` was not given, so there is no ratio here."]
