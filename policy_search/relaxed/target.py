@@ -41,15 +41,14 @@ _CHUNK = 64
 # A warp must bring the mismatch down by this share of it and by this much: its added freedom alone brings a little.
 _SHARE, _GAIN = 0.05, 0.3
 _TOLERANCE = 0.1  # mismatch that a turn may cost or must bring
-
-
 _ANGLES = range(-80, 81, 10)
 _SCANNED = 128  # crops per angle
 _LAST_SHARE = 0.3  # of the rates, in the last stretch
 
 
 class TargetSettings(BaseModel):
-    """What a target-mode search depends on besides its data and seed; defaults are those of experiments/recovery.py."""
+    """What a target-mode search depends on besides its data and seed; the full form of experiments/recovery.py
+    has more sub-policies and is otherwise the default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
