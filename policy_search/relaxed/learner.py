@@ -101,6 +101,8 @@ class Learner:
         if state["rates"] is None:
             state["rates"] = self._calibrate(image, mask, generator)
         cost, gap, seen = self.critic(self._augment(image, mask, generator), centre(image, self.size))
+        if not torch.isfinite(cost.mean() + gap):
+            return cost.mean().item(), gap.item()  # nothing is updated with it
         step, mean = state["step"], seen.mean(0)
         signs = self._signs(mean, generator) * self.critic.weight.sqrt()
         (probe,) = torch.autograd.grad((mean * signs).sum(), [self.policy.base["centre"]], retain_graph=True)

@@ -116,5 +116,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_losses(source: list[np.nd
     search.step()
     with torch.no_grad():
         search.known.target[0] = float("nan")
+    before = {name: value.clone() for name, value in search.average.state_dict().items()}
     with pytest.raises(SearchDivergedError, match=r"step 2 \(still\): policy loss = nan, mismatch = nan"):
         search.step()
+    assert all(torch.equal(value, before[name]) for name, value in search.average.state_dict().items())
