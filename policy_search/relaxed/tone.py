@@ -40,9 +40,17 @@ def quantise(image: Tensor, rounding: Literal["floor", "round"] = "floor") -> Te
 
     Any shape, images or curves. Albumentations' look-up tables truncate ("floor"); OpenCV's filters and warps round.
     """
-    levels = image.detach() * LEVELS
+    return straight_through(_to_grid(image.detach() * LEVELS, rounding), image)
+
+
+def quantise_(image: Tensor, rounding: Literal["floor", "round"] = "floor") -> Tensor:
+    """`quantise` in place, for values without a gradient of their own."""
+    return _to_grid(image.mul_(LEVELS), rounding)
+
+
+def _to_grid(levels: Tensor, rounding: str) -> Tensor:
     whole = levels.add_(WHOLE).floor_() if rounding == "floor" else levels.round_()
-    return straight_through(whole.clamp_(0, LEVELS).div_(LEVELS), image)
+    return whole.clamp_(0, LEVELS).div_(LEVELS)
 
 
 def switch(before: Tensor, after: Tensor, on: Tensor) -> Tensor:
