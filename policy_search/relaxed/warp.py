@@ -6,7 +6,7 @@ middle ((W - 1) / 2, (H - 1) / 2): what `albumentations.Affine` builds for `cv2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from policy_search.relaxed.tone import quantise_
+
+_CHUNK = 1 << 17  # source pixels that a CPU warps at a time
 
 
 def _matrix(like: Tensor, *parts: tuple[Tensor, tuple[int, int], float]) -> Tensor:
@@ -80,46 +82,78 @@ def warp(
 class _Warp(torch.autograd.Function):
     """See `warp`. The gradient is that of a bilinear warp of both, in closed form from the grid's to the matrix's.
 
-    One channel at a time: two at once take more than twice as long. The bilinear mask has only a gradient, so it is
-    never computed.
+    One channel block at a time (two channels at once take more than twice as long), and on a CPU a few images at a
+    time, so that what is gathered at random is still in the cache. The bilinear mask has a gradient alone: it is never
+    computed. Nor is the grid kept: it is cheaper to make again than to fetch.
     """
 
     @staticmethod
     def forward(
         ctx: Any, image: Tensor, mask: Tensor, matrix: Tensor, fill: float, target: tuple[int, int], mask_gradient: bool
     ) -> tuple[Tensor, Tensor]:
-        inverse, (y, x) = inverted(matrix), _axes(matrix, image.shape[2:], target)
-        grid = _grid(inverse, y, x, image.shape[2:])
-        nearest = functional.grid_sample(mask, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-        # Whatever was handed in, what leaves is binary.
-        nearest = (nearest > 0.5).to(mask.dtype)
-        # Zero padding is constant padding once the fill is zero.
-        above = image - fill
-        smooth = functional.grid_sample(above, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        ctx.save_for_backward(above, mask if mask_gradient else None, inverse, grid, y, x)
+        inverse, axes = inverted(matrix), _axes(matrix, image.shape[2:], target)
+        smooth, nearest = ([], [])  # type: tuple[list[Tensor], list[Tensor]]
+        for part, grid in _chunks(image, inverse, axes):
+            # Zero padding is constant padding once the fill is zero. Whatever mask is handed in, what leaves is binary.
+            smooth.append(_sample(image[part] - fill, grid, "bilinear"))
+            nearest.append(_sample(mask[part].clone(), grid, "nearest"))
+        ctx.save_for_backward(image, mask if mask_gradient else None, inverse, *axes)
+        ctx.fill = fill
         ctx.set_materialize_grads(False)
+        binary = _joined(nearest).gt_(0.5)
         if not mask_gradient:
-            ctx.mark_non_differentiable(nearest)
-        return quantise_(smooth.add_(fill), "round"), nearest
+            ctx.mark_non_differentiable(binary)
+        return quantise_(_joined(smooth).add_(fill), "round"), binary
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        above, mask, inverse, grid, y, x = ctx.saved_tensors
-        found: list[Tensor | None] = [None, None]
-        to_grid: Tensor | None = None
-        for part, (source, gradient) in enumerate(zip((above, mask), gradients, strict=True)):
-            if gradient is None or source is None:
-                continue
-            wanted = [ctx.needs_input_grad[part], ctx.needs_input_grad[2]]
-            # Numbers of aten's own enumerations: bilinear, zeros.
-            found[part], more = torch.ops.aten.grid_sampler_2d_backward(gradient, source, grid, 0, 0, False, wanted)
-            if wanted[1]:
-                to_grid = more if to_grid is None else to_grid.add_(more)
+        image, mask, inverse, *axes = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        by_column, by_row = [], []
+        for part, grid in _chunks(image, inverse, axes):
+            sources = [image[part] - ctx.fill, None if mask is None else mask[part].clone()]
+            to_grid: Tensor | None = None
+            for place, (source, gradient) in enumerate(zip(sources, gradients, strict=True)):
+                if gradient is None or source is None:
+                    continue
+                # Numbers of aten's own enumerations: bilinear, zeros.
+                to_source, more = torch.ops.aten.grid_sampler_2d_backward(
+                    gradient[part].contiguous(), source, grid, 0, 0, False, [needed[place], needed[2]]
+                )
+                if needed[place]:
+                    found[place].append(to_source)
+                if needed[2]:
+                    to_grid = more if to_grid is None else to_grid.add_(more)
+            if to_grid is not None:
+                by_column.append(to_grid.sum(1))
+                by_row.append(to_grid.sum(2))
+        to_image, to_mask = (_joined(parts) if parts else None for parts in found)
         to_matrix = None
-        if to_grid is not None:
-            to_matrix = _matrix_gradient(to_grid, inverse, y, x, above.shape[2:])
-        return *found, to_matrix, None, None, None
+        if by_row:
+            to_matrix = _matrix_gradient(_joined(by_column), _joined(by_row), inverse, axes, image.shape[2:])
+        return to_image, to_mask, to_matrix, None, None, None
+
+
+def _sample(source: Tensor, grid: Tensor, mode: str) -> Tensor:
+    return functional.grid_sample(source, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _chunks(image: Tensor, inverse: Tensor, axes: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Consecutive images as slices, with the grids of each: all images at once where there is no cache to keep to."""
+    columns, rows = _separable(inverse, axes, image.shape[2:])
+    step = len(image)
+    if image.device.type == "cpu":
+        step = max(1, min(step, _CHUNK // (image.shape[2] * image.shape[3])))
+    for first in range(0, len(image), step):
+        part = slice(first, first + step)
+        # As two planes, x and y: pairs of numbers in the last dimension take eight times as long to add.
+        yield part, (rows[part, :, :, None] + columns[part, :, None, :]).permute(0, 2, 3, 1)
 
 
 def inverted(matrix: Tensor) -> Tensor:
@@ -140,21 +174,21 @@ def _axes(like: Tensor, source: Sequence[int], target: Sequence[int]) -> tuple[T
     return y, x
 
 
-def _grid(inverse: Tensor, y: Tensor, x: Tensor, source: Sequence[int]) -> Tensor:
-    """(B, h, w, 2) for grid_sample: for each target pixel, the source position in [-1, 1] of pixel edges."""
-    # An affine map is separable: one product per row and per column, never per pixel. As two planes, x and y: pairs
-    # of numbers in the last dimension take eight times as long to add.
-    planes = []
-    for place, side in ((0, source[1]), (1, source[0])):
-        scaled = inverse[:, place] * (2 / side)
-        columns, rows = x * scaled[:, :1], y * scaled[:, 1:2] + scaled[:, 2:]
-        planes.append(rows[:, :, None] + columns[:, None, :])
-    return torch.stack(planes, 1).permute(0, 2, 3, 1)
+def _separable(inverse: Tensor, axes: Sequence[Tensor], source: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(B, 2, w) and (B, 2, h) whose sum is, for each target pixel, x and y of its source in [-1, 1] of pixel edges.
+
+    An affine map is separable: one product per row and per column, never per pixel.
+    """
+    y, x = axes
+    scaled = torch.stack([inverse[:, 0] * (2 / source[1]), inverse[:, 1] * (2 / source[0])], 1)
+    return x * scaled[:, :, :1], y * scaled[:, :, 1:2] + scaled[:, :, 2:]
 
 
-def _matrix_gradient(to_grid: Tensor, inverse: Tensor, y: Tensor, x: Tensor, source: Sequence[int]) -> Tensor:
-    """(B, 3, 3) from the gradient (B, h, w, 2) of the grid."""
-    by_column, by_row = to_grid.sum(1), to_grid.sum(2)
+def _matrix_gradient(
+    by_column: Tensor, by_row: Tensor, inverse: Tensor, axes: Sequence[Tensor], source: Sequence[int]
+) -> Tensor:
+    """(B, 3, 3) from the gradient of the grid, summed over each column (B, w, 2) and over each row (B, h, 2)."""
+    y, x = axes
     to_inverse = torch.zeros_like(inverse)
     for place, side in ((0, source[1]), (1, source[0])):
         column, row = by_column[..., place], by_row[..., place]
@@ -173,5 +207,5 @@ def centre(image: Tensor, size: int) -> Tensor:
 def warp_labels(labels: Tensor, matrix: Tensor, size: int | None = None) -> Tensor:
     """Instance ids (B, 1, H, W) under the warp that `warp` gives their images: nearest, 0 outside, no gradient."""
     target = (size, size) if size else labels.shape[2:]
-    grid = _grid(inverted(matrix), *_axes(matrix, labels.shape[2:], target), labels.shape[2:])
-    return functional.grid_sample(labels, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    chunks = _chunks(labels, inverted(matrix), _axes(matrix, labels.shape[2:], target))
+    return _joined([_sample(labels[part], grid, "nearest") for part, grid in chunks])
