@@ -33,7 +33,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from policy_search.relaxed import curves, emissions, occlusion, texture, warp
+from policy_search.relaxed import blur, curves, emissions, occlusion, texture, warp
 from policy_search.relaxed.operations import Group, Operation, Range
 
 
@@ -204,9 +204,9 @@ CATALOGUE: tuple[Operation, ...] = (
     Operation(
         "gaussian_blur",
         Group.TEXTURE,
-        Range(0.3, 4, identity=0, start=(0.5, 1.5), rest=0.3),
+        Range(0.3, blur.LARGEST_SIGMA, identity=0, start=(0.5, 1.5), rest=0.3),
         emissions.blur,
-        pixels=lambda image, amount, _: texture.gaussian_blur(image, amount),
+        pixels=lambda image, amount, _: blur.gaussian_blur(image, amount),
         gate_scales=False,
     ),
     Operation(

@@ -76,9 +76,13 @@ class _Switch(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_after = columns(on) * gradient
         if ctx.needs_input_grad[2]:
-            change = (after - before).flatten(1)
-            to_on = torch.bmm(change[:, None, :], gradient.reshape(*change.shape, 1))[:, 0, 0]
+            to_on = per_image(after - before, gradient)
         return to_before, to_after, to_on
+
+
+def per_image(one: Tensor, other: Tensor) -> Tensor:
+    """The sum (B,) over all pixels of the product of two (B, C, H, W), without the product in between."""
+    return torch.bmm(one.flatten(1)[:, None, :], other.flatten(1)[:, :, None])[:, 0, 0]
 
 
 def columns(amount: Tensor) -> Tensor:
