@@ -201,7 +201,7 @@ def _drawn_alone(
         own_mask = mask if whole or not covers else _gather(mask, masks, rows)
         magnitude, across = (part[taken, stage, k] for part in (drawn.magnitude, drawn.across))
         changed, changed_mask = operation.apply(
-            own, own_mask, magnitude, torch.ones_like(magnitude), generator, fill,
+            own, own_mask, magnitude, None, generator, fill,
             labels=labels if whole else None, across=across,
         )  # fmt: skip
         on = drawn.on[taken, stage, k]

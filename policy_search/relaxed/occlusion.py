@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from policy_search.relaxed.tone import straight_through
 
@@ -25,12 +28,52 @@ def hole(down: Tensor, across: Tensor, size: tuple[int, int], generator: torch.G
         middle = (start + (whole - 1) / 2)[:, None]
         soft = torch.sigmoid((side[:, None] / 2 - (position - middle).abs()) / _RAMP)
         axes.append(straight_through(hard.to(side.dtype), soft))
-    return axes[0][:, None, :, None] * axes[1][:, None, None, :]
+    return _Outer.apply(*axes)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def occlude(image: Tensor, indicator: Tensor, fill: float) -> Tensor:
-    """The fill value (in [0, 1]) where `indicator` (B, 1, H, W) is 1."""
-    return image + indicator * (fill - image)
+class _Outer(torch.autograd.Function):
+    """Products (B, 1, H, W) of numbers for rows (B, H) and columns (B, W); going back, two matrix products."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, columns)
+        return rows[:, None, :, None] * columns[:, None, None, :]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns = ctx.saved_tensors
+        to_rows = torch.bmm(gradient[:, 0], columns[:, :, None])[:, :, 0]
+        return to_rows, torch.bmm(rows[:, None, :], gradient[:, 0])[:, 0]
+
+
+def occlude(image: Tensor, mask: Tensor, indicator: Tensor, fill: float) -> tuple[Tensor, Tensor]:
+    """The fill value (in [0, 1]) where `indicator` (B, 1, H, W) is 1, and no mask there."""
+    return _Occlude.apply(image, mask, indicator, fill)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Occlude(torch.autograd.Function):
+    """See `occlude`: the gradients of image + indicator * (fill - image) and mask * (1 - indicator) in few passes."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, mask: Tensor, indicator: Tensor, fill: float) -> tuple[Tensor, Tensor]:
+        change, rest = fill - image, 1 - indicator
+        ctx.save_for_backward(change, mask, rest)
+        ctx.set_materialize_grads(False)
+        return torch.addcmul(image, indicator, change), mask * rest
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        change, mask, rest = ctx.saved_tensors
+        to_inputs = [None if g is None else g * rest for g in gradients]
+        parts = [
+            (sign * g * part).sum(1, keepdim=True) if g.shape[1] > 1 else (g * part).mul_(sign)
+            for sign, g, part in zip((1, -1), gradients, (change, mask), strict=True)
+            if g is not None
+        ]
+        to_indicator = sum(parts[1:], parts[0]) if parts and ctx.needs_input_grad[2] else None
+        return to_inputs[0], to_inputs[1], to_indicator, None
 
 
 def paste_neighbour(

@@ -186,30 +186,32 @@ class Operation:
         """Magnitudes (B,) within the ends (B,); 1 where there is no magnitude."""
         return torch.ones_like(uniform) if self.magnitude is None else self.magnitude.draw(low, high, uniform)
 
-    def effective(self, magnitude: Tensor, gate: Tensor) -> Tensor:
+    def effective(self, magnitude: Tensor, gate: Tensor | None) -> Tensor:
         """What the operation is given: the magnitude (B,), drawn to the identity by the gate (B,) where that scales."""
-        return self.identity + gate * (magnitude - self.identity) if self.gate_scales else magnitude
+        scales = self.gate_scales and gate is not None
+        return self.identity + gate * (magnitude - self.identity) if scales else magnitude
 
-    def bend(self, curve: Tensor, histogram: Tensor, magnitude: Tensor, gate: Tensor, noise: Tensor) -> Tensor:
+    def bend(self, curve: Tensor, histogram: Tensor, magnitude: Tensor, gate: Tensor | None, noise: Tensor) -> Tensor:
         """The curve (B, C, 256) after this tone operation.
 
         Args:
             curve: what the image's levels are mapped to so far.
             histogram: (B, C, 256), of the image before any curve.
-            magnitude, gate: (B,).
+            magnitude, gate: (B,); None for a gate is an open one without a gradient.
             noise: (B, self.noise) uniform in [0, 1).
         """
         if self.curve is None:
             raise ValueError(f"operation {self.name!r} is not a tone operation: it has no curve to bend")
         changed = self.curve(curve, histogram, self.effective(magnitude, gate), *noise.unbind(1))
-        return changed if self.gate_scales else curve + gate[:, None, None] * (changed - curve)
+        blends = gate is not None and not self.gate_scales
+        return curve + gate[:, None, None] * (changed - curve) if blends else changed
 
     def apply(
         self,
         image: Tensor,
         mask: Tensor,
         magnitude: Tensor,
-        gate: Tensor,
+        gate: Tensor | None,
         generator: torch.Generator,
         fill: float,
         *,
@@ -219,7 +221,7 @@ class Operation:
     ) -> tuple[Tensor, Tensor]:
         """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
 
-        `gate` is 0 or 1 in value. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
+        `gate` is 0 or 1 in value, None an open one without a gradient. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
         `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None; `across` (B,) is the width of a
         `hole` whose height is the magnitude, a square when None. Returns image and mask of the same shapes, on the
         8-bit grid and binary.
@@ -235,15 +237,15 @@ class Operation:
                 noise = torch.rand(shape, generator=generator, device=image.device, dtype=image.dtype)
             curve = self.bend(tone.identity_curve(image), tone.histogram(image), magnitude, gate, noise)
             return tone.apply_curve(image, curve), mask
-        blend = tone.columns(gate)
         if self.pixels is not None:
             changed = self.pixels(image, self.effective(magnitude, gate), generator)
-            return (changed if self.gate_scales else image + blend * (changed - image)), mask
+            blends = gate is not None and not self.gate_scales
+            return (image + tone.columns(gate) * (changed - image) if blends else changed), mask
         if self.hole is not None:
             sides = [self.effective(side, gate) for side in (magnitude, magnitude if across is None else across)]
             indicator = self.hole(sides[0], sides[1], (image.shape[2], image.shape[3]), generator)
-            indicator = indicator if self.gate_scales else indicator * blend
-            return occlusion.occlude(image, indicator, fill), mask * (1 - indicator)
+            indicator = indicator if self.gate_scales or gate is None else indicator * tone.columns(gate)
+            return occlusion.occlude(image, mask, indicator, fill)
         if self.paste is not None:
             if labels is None:
                 raise ValueError(
@@ -251,6 +253,6 @@ class Operation:
                     "instance ids of the images, or leave it out of the operations"
                 )
             donor, indicator = self.paste(image, labels, generator)
-            indicator = indicator * blend
+            indicator = indicator if gate is None else indicator * tone.columns(gate)
             return image + indicator * (donor - image), mask + indicator * (1 - mask)
         raise AssertionError("unreachable: __post_init__ has seen to it")
