@@ -32,7 +32,7 @@ def hole(down: Tensor, across: Tensor, size: tuple[int, int], generator: torch.G
 
 
 class _Outer(torch.autograd.Function):
-    """Products (B, 1, H, W) of numbers for rows (B, H) and columns (B, W); going back, two matrix products."""
+    """Products (B, 1, H, W) of numbers for rows (B, H) and columns (B, W); in one pass, and two going back."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
@@ -43,8 +43,8 @@ class _Outer(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns = ctx.saved_tensors
-        to_rows = torch.bmm(gradient[:, 0], columns[:, :, None])[:, :, 0]
-        return to_rows, torch.bmm(rows[:, None, :], gradient[:, 0])[:, 0]
+        to_rows = (gradient[:, 0] * columns[:, None, :]).sum(2)
+        return to_rows, (gradient[:, 0] * rows[:, :, None]).sum(1)
 
 
 def occlude(image: Tensor, mask: Tensor, indicator: Tensor, fill: float) -> tuple[Tensor, Tensor]:
