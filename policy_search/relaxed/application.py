@@ -27,7 +27,7 @@ from policy_search.relaxed.operations import Group
 from policy_search.relaxed.policy import Draw, RelaxedPolicy
 from policy_search.relaxed.ranges import ranges
 from policy_search.relaxed.tone import straight_through
-from policy_search.relaxed.warp import centre, warp, warp_labels
+from policy_search.relaxed.warp import centre, identity_matrix, warp, warp_labels
 
 Application = Literal["fused", "soft"]
 # The order in which fused stages must come: what is composed first has to be applied first.
@@ -77,34 +77,51 @@ def compose_matrix(policy: RelaxedPolicy, drawn: Drawn) -> Tensor | None:
     """All geometry of each image in one matrix (B, 3, 3) about the origin; None without geometric stages."""
     total = None
     for stage, entries in enumerate(policy.stage_operations):
-        change: Tensor | float = 0.0
+        magnitudes, made, places = drawn.magnitude[:, stage].unbind(1), [], []
         for k, operation in entries:
             if operation.matrix is not None:
-                matrix = operation.matrix(drawn.magnitude[:, stage, k])
-                still = torch.eye(3, device=matrix.device, dtype=matrix.dtype)
-                change = change + drawn.on[:, stage, k, None, None] * (matrix - still)
-        if isinstance(change, Tensor):
-            moved = torch.eye(3, device=change.device, dtype=change.dtype) + change
+                made.append(operation.matrix(magnitudes[k]))
+                places.append(k)
+        if made:
+            still = identity_matrix(made[0])
+            moved = still + _mixed(drawn, stage, places, [matrix - still for matrix in made])
             total = moved if total is None else moved @ total
     return total
 
 
-def compose_curve(policy: RelaxedPolicy, drawn: Drawn, draw: Draw, image: Tensor) -> Tensor | None:
-    """All tone of each image in one curve (B, C, 256) for `image` (B, C, H, W); None without tone stages."""
-    tonal = [(s, e) for s, e in enumerate(policy.stage_operations) if any(o.curve is not None for _, o in e)]
-    if not tonal:
+def compose_curve(
+    policy: RelaxedPolicy, drawn: Drawn, draw: Draw, image: Tensor, known: Tensor | None = None
+) -> Tensor | None:
+    """All tone of each image in one curve (B, C, 256) for `image` (B, C, H, W), whose `tone.bins` may be `known`; None
+    without tone stages."""
+    if not _tonal(policy):
         return None
-    histogram, curve = tone.histogram(image), tone.identity_curve(image)
-    for stage, entries in tonal:
-        change: Tensor | float = 0.0
+    histogram, curve = tone.histogram(image, known), tone.identity_curve(image)
+    for stage, entries in enumerate(policy.stage_operations):
+        magnitudes, bent, places = drawn.magnitude[:, stage].unbind(1), [], []
         for k, operation in entries:
-            noise = draw.noise[:, stage, : operation.noise]
-            always = torch.ones_like(drawn.magnitude[:, stage, k])
-            bent = operation.bend(curve, histogram, drawn.magnitude[:, stage, k], always, noise)
-            change = change + drawn.on[:, stage, k, None, None] * (bent - curve)
-        curve = curve + change
+            if operation.curve is not None:
+                noise = draw.noise[:, stage, : operation.noise]
+                bent.append(operation.bend(curve, histogram, magnitudes[k], None, noise))
+                places.append(k)
+        if bent:
+            curve = curve + _mixed(drawn, stage, places, [one - curve for one in bent])
     # Sums of multiples of 1/255 in float32: put back on the grid.
     return tone.quantise(curve, "round")
+
+
+def _tonal(policy: RelaxedPolicy) -> bool:
+    return any(o.curve is not None for entries in policy.stage_operations for _, o in entries)
+
+
+def _mixed(drawn: Drawn, stage: int, places: list[int], changes: list[Tensor]) -> Tensor:
+    """The sum of the changes (B, X, Y) that operations `places` would make, each times whether it is on: one product of
+    all of them, as small tensors cost by their number."""
+    on = drawn.on[:, stage]
+    if len(places) < on.shape[1]:
+        on = torch.stack([on.unbind(1)[k] for k in places], 1)
+    together = torch.stack(changes, 1)
+    return torch.bmm(on[:, None, :], together.flatten(2))[:, 0].unflatten(1, together.shape[2:])
 
 
 def apply(
@@ -164,9 +181,10 @@ def apply(
     elif size:
         labels = None if labels is None else centre(labels, size)
         image, mask = centre(image, size), centre(mask, size)
-    curve = compose_curve(policy, drawn, draw, image)
+    known = tone.bins(image) if _tonal(policy) else None
+    curve = compose_curve(policy, drawn, draw, image, known)
     if curve is not None:
-        image = tone.apply_curve(image, curve)
+        image = tone.apply_curve(image, curve, known)
     for stage, entries in enumerate(policy.stage_operations):
         if all(_ORDER[o.group] == 2 for _, o in entries):
             image, mask = _drawn_alone(policy, stage, drawn, draw, image, mask, generator, fill, labels)

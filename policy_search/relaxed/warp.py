@@ -37,6 +37,11 @@ def _places(parts: tuple[tuple[int, float], ...], device: torch.device, dtype: t
     return torch.eye(3, dtype=dtype).flatten().to(device), rows.to(device)
 
 
+def identity_matrix(like: Tensor) -> Tensor:
+    """(3, 3) of the type and on the device of another tensor."""
+    return _places((), like.device, like.dtype)[0].unflatten(0, (3, 3))
+
+
 def scaling(x: Tensor, y: Tensor) -> Tensor:
     """(B, 3, 3) about the origin; factors above 1 enlarge."""
     return _matrix(x, (x - 1, (0, 0), 1), (y - 1, (1, 1), 1))
@@ -92,18 +97,17 @@ class _Warp(torch.autograd.Function):
         ctx: Any, image: Tensor, mask: Tensor, matrix: Tensor, fill: float, target: tuple[int, int], mask_gradient: bool
     ) -> tuple[Tensor, Tensor]:
         inverse, axes = inverted(matrix), _axes(matrix, image.shape[2:], target)
-        smooth, nearest = ([], [])  # type: tuple[list[Tensor], list[Tensor]]
+        smooth, nearest = (part.new_empty((*part.shape[:2], *target)) for part in (image, mask))
         for part, grid in _chunks(image, inverse, axes):
             # Zero padding is constant padding once the fill is zero. Whatever mask is handed in, what leaves is binary.
-            smooth.append(_sample(image[part] - fill, grid, "bilinear"))
-            nearest.append(_sample(mask[part].clone(), grid, "nearest"))
+            smooth[part] = quantise_(_sample(image[part] - fill, grid, "bilinear").add_(fill), "round")
+            nearest[part] = _sample(mask[part].clone(), grid, "nearest").gt_(0.5)
         ctx.save_for_backward(image, mask if mask_gradient else None, inverse, *axes)
         ctx.fill = fill
         ctx.set_materialize_grads(False)
-        binary = _joined(nearest).gt_(0.5)
         if not mask_gradient:
-            ctx.mark_non_differentiable(binary)
-        return quantise_(_joined(smooth).add_(fill), "round"), binary
+            ctx.mark_non_differentiable(nearest)
+        return smooth, nearest
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
