@@ -17,6 +17,7 @@ Magnitudes are reparameterised; choices and gates pass straight through the soft
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -77,14 +78,12 @@ def compose_matrix(policy: RelaxedPolicy, drawn: Drawn) -> Tensor | None:
     """All geometry of each image in one matrix (B, 3, 3) about the origin; None without geometric stages."""
     total = None
     for stage, entries in enumerate(policy.stage_operations):
-        magnitudes, made, places = drawn.magnitude[:, stage].unbind(1), [], []
-        for k, operation in entries:
-            if operation.matrix is not None:
-                made.append(operation.matrix(magnitudes[k]))
-                places.append(k)
-        if made:
-            still = identity_matrix(made[0])
-            moved = still + _mixed(drawn, stage, places, [matrix - still for matrix in made])
+        makers = {k: operation.matrix for k, operation in entries if operation.matrix is not None}
+        if makers:
+            magnitudes = _these(drawn.magnitude[:, stage], tuple(makers)).unbind(1)
+            made = torch.stack([make(m) for make, m in zip(makers.values(), magnitudes, strict=True)], 1)
+            still = identity_matrix(made)
+            moved = still + _mixed(drawn, stage, tuple(makers), made - still)
             total = moved if total is None else moved @ total
     return total
 
@@ -98,14 +97,15 @@ def compose_curve(
         return None
     histogram, curve = tone.histogram(image, known), tone.identity_curve(image)
     for stage, entries in enumerate(policy.stage_operations):
-        magnitudes, bent, places = drawn.magnitude[:, stage].unbind(1), [], []
-        for k, operation in entries:
-            if operation.curve is not None:
-                noise = draw.noise[:, stage, : operation.noise]
-                bent.append(operation.bend(curve, histogram, magnitudes[k], None, noise))
-                places.append(k)
-        if bent:
-            curve = curve + _mixed(drawn, stage, places, [one - curve for one in bent])
+        tonal = {k: operation for k, operation in entries if operation.curve is not None}
+        if tonal:
+            magnitudes = _these(drawn.magnitude[:, stage], tuple(tonal)).unbind(1)
+            noise = draw.noise[:, stage]
+            bent = [
+                operation.bend(curve, histogram, magnitude, None, noise[:, : operation.noise])
+                for operation, magnitude in zip(tonal.values(), magnitudes, strict=True)
+            ]
+            curve = curve + _mixed(drawn, stage, tuple(tonal), torch.stack(bent, 1) - curve[:, None])
     # Sums of multiples of 1/255 in float32: put back on the grid.
     return tone.quantise(curve, "round")
 
@@ -114,14 +114,23 @@ def _tonal(policy: RelaxedPolicy) -> bool:
     return any(o.curve is not None for entries in policy.stage_operations for _, o in entries)
 
 
-def _mixed(drawn: Drawn, stage: int, places: list[int], changes: list[Tensor]) -> Tensor:
-    """The sum of the changes (B, X, Y) that operations `places` would make, each times whether it is on: one product of
-    all of them, as small tensors cost by their number."""
-    on = drawn.on[:, stage]
-    if len(places) < on.shape[1]:
-        on = torch.stack([on.unbind(1)[k] for k in places], 1)
-    together = torch.stack(changes, 1)
-    return torch.bmm(on[:, None, :], together.flatten(2))[:, 0].unflatten(1, together.shape[2:])
+def _mixed(drawn: Drawn, stage: int, places: tuple[int, ...], changes: Tensor) -> Tensor:
+    """The sum (B, X, Y) of the changes (B, N, X, Y) that the operations at `places` would make, each times whether it
+    is on: one product of all of them, as small tensors cost by their number."""
+    on = _these(drawn.on[:, stage], places)
+    return torch.bmm(on[:, None, :], changes.flatten(2))[:, 0].unflatten(1, changes.shape[2:])
+
+
+def _these(values: Tensor, places: tuple[int, ...]) -> Tensor:
+    """The columns (B, N) of (B, K) at these places; in one piece where they follow each other."""
+    if places == tuple(range(places[0], places[-1] + 1)):
+        return values[:, places[0] : places[-1] + 1]
+    return values.index_select(1, _index(places, values.device))
+
+
+@lru_cache(maxsize=256)
+def _index(places: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(places, device=device)
 
 
 def apply(
