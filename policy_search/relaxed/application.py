@@ -27,6 +27,7 @@ from policy_search.relaxed import tone
 from policy_search.relaxed.operations import Group
 from policy_search.relaxed.policy import Draw, RelaxedPolicy
 from policy_search.relaxed.ranges import ranges
+from policy_search.relaxed.stages import Stage, apply_drawn
 from policy_search.relaxed.tone import straight_through
 from policy_search.relaxed.warp import centre, identity_matrix, warp, warp_labels
 
@@ -57,7 +58,9 @@ def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
     """The numbers behind a draw."""
     raw = {name: policy.base[name] + policy.offset[name][draw.sub_policy] for name in ("gate", "centre", "width")}
     weight = policy.log_weight()[draw.sub_policy].exp()
-    chosen = torch.nn.functional.one_hot(draw.choice, len(policy.operations)).to(weight.dtype)
+    # Not by one_hot, which reads the largest index.
+    every = torch.arange(len(policy.operations), device=weight.device)
+    chosen = (draw.choice[..., None] == every).to(weight.dtype)
     logit = raw["gate"] + draw.logistic
     gate = straight_through((logit > 0).to(logit.dtype), torch.sigmoid(logit / policy.temperature))
     bounds = ranges(policy.operations, weight.device)
@@ -196,55 +199,10 @@ def apply(
         image = tone.apply_curve(image, curve, known)
     for stage, entries in enumerate(policy.stage_operations):
         if all(_ORDER[o.group] == 2 for _, o in entries):
-            image, mask = _drawn_alone(policy, stage, drawn, draw, image, mask, generator, fill, labels)
+            numbers = (part[:, stage] for part in (drawn.on, drawn.magnitude, drawn.across))
+            chosen = Stage(entries, draw.choice[:, stage], *numbers)
+            image, mask = apply_drawn(chosen, image, mask, generator, fill, labels)
     return image, mask
-
-
-def _drawn_alone(
-    policy: RelaxedPolicy,
-    stage: int,
-    drawn: Drawn,
-    draw: Draw,
-    image: Tensor,
-    mask: Tensor,
-    generator: torch.Generator,
-    fill: float,
-    labels: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """One stage of texture and occlusion, each operation on the images that drew it."""
-    chosen = draw.choice[:, stage].tolist()
-    # Taken apart and put together once: the gradient of indexing writes zeros for every other image.
-    images, masks, touched = list(image.unbind()), list(mask.unbind()), False
-    for k, operation in policy.stage_operations[stage]:
-        rows = [row for row, choice in enumerate(chosen) if choice == k]
-        if not rows:
-            continue
-        # Pasting takes its donors from the whole batch.
-        whole = operation.paste is not None
-        taken = list(range(len(chosen))) if whole else rows
-        # Texture hands the mask through, so it is given the whole one, uncopied.
-        covers = operation.pixels is None
-        own = image if whole else _gather(image, images, rows)
-        own_mask = mask if whole or not covers else _gather(mask, masks, rows)
-        magnitude, across = (part[taken, stage, k] for part in (drawn.magnitude, drawn.across))
-        changed, changed_mask = operation.apply(
-            own, own_mask, magnitude, None, generator, fill,
-            labels=labels if whole else None, across=across,
-        )  # fmt: skip
-        on = drawn.on[taken, stage, k]
-        outputs = tone.switch(own, changed, on).unbind()
-        covered = tone.switch(own_mask, changed_mask, on).unbind() if covers else ()
-        for place, row in enumerate(taken):
-            if row in rows:
-                images[row] = outputs[place]
-                if covers:
-                    masks[row], touched = covered[place], True
-    return torch.stack(images), torch.stack(masks) if touched else mask
-
-
-def _gather(whole: Tensor, parts: list[Tensor], rows: list[int]) -> Tensor:
-    """The images (R, C, H, W) of these rows."""
-    return whole if len(rows) == len(parts) else torch.stack([parts[row] for row in rows])
 
 
 def _soft(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from policy_search.relaxed.devices import may_read
+from policy_search.relaxed import devices
 from policy_search.relaxed.tone import per_image, quantise_
 
 LARGEST_SIGMA = 4.0  # pixels; the catalogue's bound, and the reach that is allowed for where sigma is not read
@@ -26,12 +26,12 @@ def blur_radius(sigma: Tensor) -> Tensor:
 
 
 def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of images (B, C, H, W) by `sigma` (B,) pixels, border reflected without its edge, on the 8-bit grid.
+    """Gaussian blur of images (B, C, H, W) by `sigma` (B,) pixels, border reflected without its edge, 8-bit grid.
 
     0 (in fact below 2/7) is the identity. Where the device is not to be waited for, `sigma` is at most LARGEST_SIGMA.
     """
     radius = blur_radius(sigma.detach())
-    reach = int(radius.max().item()) if may_read(sigma.device) else int(LARGEST_SIGMA * 3.5)
+    reach = int(radius.max().item()) if devices.may_read(sigma.device) else int(LARGEST_SIGMA * 3.5)
     return _Blur.apply(image, sigma, reach)  # type: ignore[no-any-return,no-untyped-call]
 
 

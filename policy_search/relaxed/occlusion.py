@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from policy_search.relaxed import devices
 from policy_search.relaxed.tone import straight_through
 
 _RAMP = 2.0  # pixels over which the gradient sees an edge of a hole
@@ -83,7 +84,8 @@ def paste_neighbour(
 
     Args:
         image: (B, C, H, W), B at least 2.
-        labels: (B, 1, H, W) float whole numbers, 0 for background, one number per instance within its image.
+        labels: (B, 1, H, W) float whole numbers, 0 for background, one number per instance within its image; below
+            65,536 unless on a CPU.
         generator: chooses, on the labels' device.
 
     Returns:
@@ -97,7 +99,13 @@ def paste_neighbour(
             f"copy_paste takes its cells from the next image of the batch: expected at least 2 images, got {len(image)}"
         )
     ids = labels.detach().long()
-    chosen = torch.rand(len(ids), int(ids.max()) + 1, generator=generator, device=ids.device) < share
+    if devices.may_read(ids.device):
+        most = int(ids.max()) + 1
+    else:
+        # Room for any id, in a table for all that a label map of 16 bits can hold.
+        most = 1 << 16
+        ids = ids.remainder(most)
+    chosen = torch.rand(len(ids), most, generator=generator, device=ids.device) < share
     chosen[:, 0] = False
     pasted = chosen.gather(1, ids.flatten(1)).reshape(ids.shape)
     return image.roll(-1, 0), pasted.to(image.dtype).roll(-1, 0)

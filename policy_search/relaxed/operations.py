@@ -221,10 +221,10 @@ class Operation:
     ) -> tuple[Tensor, Tensor]:
         """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
 
-        `gate` is 0 or 1 in value, None an open one without a gradient. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
-        `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None; `across` (B,) is the width of a
-        `hole` whose height is the magnitude, a square when None. Returns image and mask of the same shapes, on the
-        8-bit grid and binary.
+        `gate` is 0 or 1 in value, None an open one without a gradient. `labels` (B, 1, H, W), instance ids of the
+        images as they are handed in, are for `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when
+        None; `across` (B,) is the width of a `hole` whose height is the magnitude, a square when None. Returns image
+        and mask of the same shapes, on the 8-bit grid and binary.
 
         Raises:
             ValueError: a `paste` without labels.

@@ -159,7 +159,9 @@ class RelaxedPolicy(nn.Module):
             sub_policy = torch.randint(self.sub_policies, (batch,), generator=generator, device=device)
         with torch.no_grad():
             weight = self.log_weight().exp()[sub_policy]
-        choice = torch.multinomial(weight.reshape(-1, count), 1, generator=generator).reshape(batch, self.stages)
+        # What torch.multinomial does (a race of exponential times), less its checks, which wait for the device.
+        race = torch.empty_like(weight).exponential_(generator=generator)
+        choice = (weight / race).argmax(-1)
         shape = (batch, self.stages, count)
         uniform = torch.rand(shape, generator=generator, device=device)
         # Keeps the logarithms finite at the ends of [0, 1).

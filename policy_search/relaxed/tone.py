@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from policy_search.relaxed.devices import may_read
+from policy_search.relaxed import devices
 
 LEVELS = 255.0
 # Below one grey level, above the rounding noise of float32: keeps floor() from losing a level that is already whole.
@@ -119,11 +119,11 @@ def histogram(image: Tensor, known: Tensor | None = None) -> Tensor:
 
 def _count(where: Tensor, size: int, weights: Tensor | None) -> Tensor:
     """How often (or with which sum of weights) each of `size` bins occurs."""
-    if may_read(where.device):
+    if devices.may_read(where.device):
         return torch.bincount(where, weights=weights, minlength=size)
     # Waits for nothing: bincount would look for the largest bin.
-    found = torch.zeros(size, device=where.device, dtype=torch.float32 if weights is None else weights.dtype)
-    return found.scatter_add_(0, where.long(), torch.ones_like(where, dtype=found.dtype) if weights is None else weights)
+    weights = torch.ones_like(where, dtype=torch.float32) if weights is None else weights
+    return weights.new_zeros(size).scatter_add_(0, where.long(), weights)
 
 
 def apply_curve(image: Tensor, curve: Tensor, known: Tensor | None = None) -> Tensor:

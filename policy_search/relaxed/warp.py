@@ -161,7 +161,7 @@ def _chunks(image: Tensor, inverse: Tensor, axes: Sequence[Tensor]) -> Iterator[
 
 
 def inverted(matrix: Tensor) -> Tensor:
-    """The inverse of affine matrices (B, 3, 3); no gradient. `torch.linalg.inv` would wait for a GPU to report errors."""
+    """The inverse of affine matrices (B, 3, 3); no gradient. `torch.linalg.inv` waits for a GPU to report errors."""
     (a, b, x), (c, d, y) = (row.unbind(1) for row in matrix.detach()[:, :2].unbind(1))
     determinant = a * d - b * c
     p, q, r, s = d / determinant, -b / determinant, -c / determinant, a / determinant
