@@ -41,8 +41,6 @@ def applied(
     return image, mask, [torch.zeros(1) if g is None else g for g in gradients]
 
 
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_both_ways_have_the_same_values_and_gradients(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has no randomness within: all geometry and tone, blur and sharpening."""

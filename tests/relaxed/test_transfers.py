@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from policy_search.relaxed import devices
 from policy_search.relaxed.crops import CropSampler
@@ -26,6 +28,8 @@ WAITING = {
     "_local_scalar_dense", "nonzero", "masked_select", "bincount", "repeat_interleave", "equal", "is_nonzero", "unique",
     "_linalg_check_errors", "lift_fresh",
 }  # fmt: skip
+
+
 class Waits(TorchDispatchMode):
     """Counts waiting operations by the place in this package that asked for them."""
 
@@ -83,6 +87,58 @@ def test_a_step_fetches_once(matching: bool, channels: int, monkeypatch: pytest.
     assert fetched == ["search.py"] * 9
     # torch.optim reads its own counter, which lies on the host.
     assert {(file, name) for file, name in waits.places if file != "torch.optim"} == set()
+
+
+class MetaGenerator(torch.Generator):
+    """Says that it lies where it was asked for; there is no generator for tensors without values."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> Any:
+        found = super().__new__(cls)
+        found.place = torch.device(device)
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        return self.place
+
+
+class OneDevice(TorchDispatchMode):
+    """Once `strict`, refuses every operation that takes or gives a tensor on the CPU (but single numbers)."""
+
+    strict = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        places = [kwargs.get("device")] + [x.device for x in tree_leaves(args) if isinstance(x, torch.Tensor)]
+        if torch.device("meta") in places and "generator" in kwargs:
+            kwargs["generator"] = None
+        out = func(*args, **kwargs)
+        tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
+        if self.strict and any(tensor.device.type == "cpu" and tensor.dim() for tensor in tensors):
+            raise AssertionError(f"{func} in {place()}: a tensor on the CPU")
+        return out
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("matching", [False, True])
+def test_a_step_runs_on_a_device_whose_tensors_have_no_values(
+    matching: bool, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On "meta" whatever depends on a value fails, and whatever was made on the wrong device is seen: the nearest that
+    a machine without a GPU comes to one."""
+    pairs = [culture(seed) for seed in range(3)]
+    sampler = CropSampler([(image if channels == 1 else np.stack([image] * 3, -1), mask) for image, mask in pairs])
+    settings = SearchSettings(sub_policies=2, steps=20, warmup=1, batch=8, crop=64, margin=16)
+    monkeypatch.setattr(torch, "Generator", MetaGenerator)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: [1.0] * tensor.numel())  # the one transfer of a step
+    monkeypatch.setattr(Search, "_precision", lambda search: nullcontext())  # autocast does not know the device
+    with OneDevice() as mode:
+        search = Search(sampler, sampler if matching else None, settings, seed=0, device="meta")
+        for number in range(4):
+            mode.strict = number > 1  # constants have been sent by then
+            search.step()
+    gradients = [p.grad for p in search.policy.parameters()]
+    assert all(g is not None and g.device.type == "meta" for g in gradients)
 
 
 def test_the_watch_itself_sees_what_waits() -> None:
