@@ -17,6 +17,7 @@ Magnitudes are reparameterised; choices and gates pass straight through the soft
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -45,6 +46,7 @@ class Drawn(NamedTuple):
         gate: 0 or 1, straight-through.
         magnitude: within the ends; 1 for operations without one.
         across: a second draw within the same ends: the width of a hole whose height is the magnitude.
+        low: the lower end.
     """
 
     on: Tensor
@@ -52,6 +54,7 @@ class Drawn(NamedTuple):
     gate: Tensor
     magnitude: Tensor
     across: Tensor
+    low: Tensor
 
 
 def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
@@ -67,7 +70,7 @@ def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
     ends = bounds.ends(raw["centre"], raw["width"])
     # Albumentations draws the sides of a hole apart.
     magnitude, across = bounds.draw(*ends, draw.uniform), bounds.draw(*ends, draw.noise[..., :1])
-    return Drawn(straight_through(chosen, weight) * gate, weight, gate, magnitude, across)
+    return Drawn(straight_through(chosen, weight) * gate, weight, gate, magnitude, across, ends[0])
 
 
 def fusible(policy: RelaxedPolicy) -> bool:
@@ -77,16 +80,28 @@ def fusible(policy: RelaxedPolicy) -> bool:
     return len(flat) == len(stages) and flat == sorted(flat)
 
 
-def compose_matrix(policy: RelaxedPolicy, drawn: Drawn) -> Tensor | None:
-    """All geometry of each image in one matrix (B, 3, 3) about the origin; None without geometric stages."""
+def compose_matrix(
+    policy: RelaxedPolicy, drawn: Drawn, draw: Draw | None = None, extent: Sequence[int] | None = None
+) -> Tensor | None:
+    """All geometry of each image in one matrix (B, 3, 3) about the origin; None without geometric stages.
+
+    `draw` and `extent`, the (H, W) of what is wanted of the images, place what is not enlarged about its middle.
+    """
     total = None
     for stage, entries in enumerate(policy.stage_operations):
-        makers = {k: operation.matrix for k, operation in entries if operation.matrix is not None}
-        if makers:
-            magnitudes = _these(drawn.magnitude[:, stage], tuple(makers)).unbind(1)
-            made = torch.stack([make(m) for make, m in zip(makers.values(), magnitudes, strict=True)], 1)
+        movers = {k: operation for k, operation in entries if operation.matrix is not None}
+        if movers:
+            magnitudes, lows = (_these(p[:, stage], tuple(movers)).unbind(1) for p in (drawn.magnitude, drawn.low))
+            noise = drawn.low.new_empty(0) if draw is None else draw.noise[:, stage]
+            made = torch.stack(
+                [
+                    operation.move(magnitude, low, noise, None if draw is None else extent)
+                    for operation, magnitude, low in zip(movers.values(), magnitudes, lows, strict=True)
+                ],
+                1,
+            )
             still = identity_matrix(made)
-            moved = still + _mixed(drawn, stage, tuple(makers), made - still)
+            moved = still + _mixed(drawn, stage, tuple(movers), made - still)
             total = moved if total is None else moved @ total
     return total
 
@@ -177,14 +192,14 @@ def apply(
         if shift is not None:
             image, mask = warp(image, mask, shift, fill)
         for stage in range(policy.stages):
-            image, mask = _soft(policy, stage, drawn, draw, image, mask, generator, fill, labels)
+            image, mask = _soft(policy, stage, drawn, draw, image, mask, generator, fill, labels, size)
         return (centre(image, size), centre(mask, size)) if size else (image, mask)
     if not fusible(policy):
         raise ValueError(
             "the fused application needs a plan with all geometry before all tone before texture and occlusion; "
             "reorder the plan, or set application to 'soft'"
         )
-    matrix = compose_matrix(policy, drawn)
+    matrix = compose_matrix(policy, drawn, draw, (size, size) if size else image.shape[2:])
     if shift is not None:
         matrix = shift if matrix is None else matrix @ shift
     if matrix is not None:
@@ -215,6 +230,7 @@ def _soft(
     generator: torch.Generator,
     fill: float,
     labels: Tensor | None,
+    size: int | None,
 ) -> tuple[Tensor, Tensor]:
     """One stage, all operations; the value of the drawn one, the gradient of the weighted sum."""
     blends = [torch.zeros_like(image), torch.zeros_like(mask)]
@@ -223,6 +239,7 @@ def _soft(
         changed = operation.apply(
             image, mask, drawn.magnitude[:, stage, k], drawn.gate[:, stage, k], generator, fill,
             labels=labels, noise=draw.noise[:, stage, : operation.noise], across=drawn.across[:, stage, k],
+            low=drawn.low[:, stage, k], extent=(size, size) if size else None,
         )  # fmt: skip
         share = tone.columns(drawn.share[:, stage, k])
         chosen = tone.columns(draw.choice[:, stage] == k)

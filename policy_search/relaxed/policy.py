@@ -37,7 +37,8 @@ class Draw:
         choice: (B, S) int64, index of the operation.
         logistic: (B, S, K) noise of the gates; a gate is open where logit + noise > 0.
         uniform: (B, S, K) in [0, 1): the place of the magnitude within its range.
-        noise: (B, S, 2) in [0, 1): what tone operations draw besides; the first also places a hole's second side.
+        noise: (B, S, 2) in [0, 1): what tone operations and the place of a crop draw besides; the first also gives a
+            hole's second side.
     """
 
     sub_policy: Tensor

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from policy_search.relaxed.tone import quantise_
+from policy_search.relaxed.tone import quantise_, straight_through
 
 _CHUNK = 1 << 17  # source pixels that a CPU warps at a time
 
@@ -63,6 +63,17 @@ def shear(x_degrees: Tensor, y_degrees: Tensor) -> Tensor:
 def translation(x: Tensor, y: Tensor) -> Tensor:
     """(B, 3, 3) by pixels, to the right and down."""
     return _matrix(x, (x, (0, 2), 1), (y, (1, 2), 1))
+
+
+def drift(share: Tensor, noise: Tensor, extent: Sequence[int]) -> Tensor:
+    """(B, 3, 3) by whole pixels, uniform within `share` (B,) of the sides of an image of `extent` (H, W), either way.
+
+    `noise` (B, 2), uniform in [0, 1), places it along x and y. Truncated as `albumentations.Affine` does, the gradient
+    passes straight through.
+    """
+    reach = [share * side * (2 * place - 1) for side, place in zip(reversed(extent), noise.unbind(1), strict=True)]
+    x, y = (straight_through(torch.trunc(pixels.detach()), pixels) for pixels in reach)
+    return translation(x, y)
 
 
 def warp(

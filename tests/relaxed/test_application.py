@@ -92,16 +92,16 @@ def test_the_composed_matrix_is_the_product_of_the_drawn_ones() -> None:
     policy = make(plan=plan)
     draw = policy.draw(64, torch.Generator().manual_seed(2))
     drawn = resolve(policy, draw)
-    found = compose_matrix(policy, drawn)
+    found = compose_matrix(policy, drawn, draw, (64, 80))
     assert found is not None
     for i in range(64):
         expected = torch.eye(3)
         for stage in range(4):
             k = int(draw.choice[i, stage])
             if policy.raw("gate")[draw.sub_policy[i], stage, k] + draw.logistic[i, stage, k] > 0:
-                make_matrix = policy.operations[k].matrix
-                assert make_matrix is not None
-                expected = make_matrix(drawn.magnitude[i, stage, k][None])[0] @ expected
+                numbers = (part[i, stage, k][None] for part in (drawn.magnitude, drawn.low))
+                noise = draw.noise[i, stage][None]
+                expected = policy.operations[k].move(*numbers, noise, (64, 80))[0] @ expected
         torch.testing.assert_close(found[i], expected, rtol=1e-5, atol=1e-4)
 
 
