@@ -54,30 +54,35 @@ def _gathered(
     stage: Stage, image: Tensor, mask: Tensor, generator: torch.Generator, fill: float, labels: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     chosen = stage.choice.tolist()
+    rows_of = {k: [row for row, choice in enumerate(chosen) if choice == k] for k, _ in stage.operations}
+    order = torch.tensor([row for rows in rows_of.values() for row in rows])
+    # Of the drawn operations, in the order in which they are computed.
+    numbers = torch.stack([stage.on, stage.magnitude, stage.across])
+    numbers = numbers.gather(2, stage.choice.expand(3, -1)[:, :, None])[:, :, 0].index_select(1, order)
+    numbers_of = numbers.split([len(rows) for rows in rows_of.values()], 1)
     # Taken apart and put together once: the gradient of indexing writes zeros for every other image.
     images, masks, touched = list(image.unbind()), list(mask.unbind()), False
-    for k, operation in stage.operations:
-        rows = [row for row, choice in enumerate(chosen) if choice == k]
+    for (k, operation), own_numbers in zip(stage.operations, numbers_of, strict=True):
+        rows = rows_of[k]
         if not rows:
             continue
-        # Pasting takes its donors from the whole batch.
-        whole = operation.paste is not None
-        taken = list(range(len(chosen))) if whole else rows
+        on, magnitude, across = own_numbers.unbind()
         # Texture hands the mask through, so it is given the whole one, uncopied.
         covers = operation.pixels is None
-        own = image if whole else _gather(image, images, rows)
-        own_mask = mask if whole or not covers else _gather(mask, masks, rows)
-        on, magnitude, across = (part[taken, k] for part in (stage.on, stage.magnitude, stage.across))
-        changed, changed_mask = operation.apply(
-            own, own_mask, magnitude, None, generator, fill, labels=labels if whole else None, across=across
-        )
-        outputs = tone.switch(own, changed, on).unbind()
-        covered = tone.switch(own_mask, changed_mask, on).unbind() if covers else ()
-        for place, row in enumerate(taken):
-            if row in rows:
-                images[row] = outputs[place]
-                if covers:
-                    masks[row], touched = covered[place], True
+        own, own_mask = _gather(image, images, rows), _gather(mask, masks, rows) if covers else mask
+        if operation.paste is None:
+            changed, changed_mask = operation.apply(own, own_mask, magnitude, None, generator, fill, across=across)
+        else:
+            # It takes its donors from the whole batch, as it was before this stage.
+            every = stage.magnitude[:, k]
+            pasted = operation.apply(image, mask, every, None, generator, fill, labels=labels)
+            changed, changed_mask = (_gather(part, list(part.unbind()), rows) for part in pasted)
+        for row, output in zip(rows, tone.switch(own, changed, on).unbind(), strict=True):
+            images[row] = output
+        if covers:
+            touched = True
+            for row, output in zip(rows, tone.switch(own_mask, changed_mask, on).unbind(), strict=True):
+                masks[row] = output
     return torch.stack(images), torch.stack(masks) if touched else mask
 
 
