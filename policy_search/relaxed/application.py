@@ -17,6 +17,8 @@ Magnitudes are reparameterised; choices and gates pass straight through the soft
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -26,8 +28,9 @@ from policy_search.relaxed import tone
 from policy_search.relaxed.operations import Group
 from policy_search.relaxed.policy import Draw, RelaxedPolicy
 from policy_search.relaxed.ranges import ranges
+from policy_search.relaxed.stages import Stage, apply_drawn
 from policy_search.relaxed.tone import straight_through
-from policy_search.relaxed.warp import centre, warp, warp_labels
+from policy_search.relaxed.warp import centre, identity_matrix, warp, warp_labels
 
 Application = Literal["fused", "soft"]
 # The order in which fused stages must come: what is composed first has to be applied first.
@@ -43,6 +46,7 @@ class Drawn(NamedTuple):
         gate: 0 or 1, straight-through.
         magnitude: within the ends; 1 for operations without one.
         across: a second draw within the same ends: the width of a hole whose height is the magnitude.
+        low: the lower end.
     """
 
     on: Tensor
@@ -50,20 +54,23 @@ class Drawn(NamedTuple):
     gate: Tensor
     magnitude: Tensor
     across: Tensor
+    low: Tensor
 
 
 def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
     """The numbers behind a draw."""
     raw = {name: policy.base[name] + policy.offset[name][draw.sub_policy] for name in ("gate", "centre", "width")}
     weight = policy.log_weight()[draw.sub_policy].exp()
-    chosen = torch.nn.functional.one_hot(draw.choice, len(policy.operations)).to(weight.dtype)
+    # Not by one_hot, which reads the largest index.
+    every = torch.arange(len(policy.operations), device=weight.device)
+    chosen = (draw.choice[..., None] == every).to(weight.dtype)
     logit = raw["gate"] + draw.logistic
     gate = straight_through((logit > 0).to(logit.dtype), torch.sigmoid(logit / policy.temperature))
     bounds = ranges(policy.operations, weight.device)
     ends = bounds.ends(raw["centre"], raw["width"])
     # Albumentations draws the sides of a hole apart.
     magnitude, across = bounds.draw(*ends, draw.uniform), bounds.draw(*ends, draw.noise[..., :1])
-    return Drawn(straight_through(chosen, weight) * gate, weight, gate, magnitude, across)
+    return Drawn(straight_through(chosen, weight) * gate, weight, gate, magnitude, across, ends[0])
 
 
 def fusible(policy: RelaxedPolicy) -> bool:
@@ -73,38 +80,75 @@ def fusible(policy: RelaxedPolicy) -> bool:
     return len(flat) == len(stages) and flat == sorted(flat)
 
 
-def compose_matrix(policy: RelaxedPolicy, drawn: Drawn) -> Tensor | None:
-    """All geometry of each image in one matrix (B, 3, 3) about the origin; None without geometric stages."""
+def compose_matrix(
+    policy: RelaxedPolicy, drawn: Drawn, draw: Draw | None = None, extent: Sequence[int] | None = None
+) -> Tensor | None:
+    """All geometry of each image in one matrix (B, 3, 3) about the origin; None without geometric stages.
+
+    `draw` and `extent`, the (H, W) of what is wanted of the images, place what is not enlarged about its middle.
+    """
     total = None
     for stage, entries in enumerate(policy.stage_operations):
-        change: Tensor | float = 0.0
-        for k, operation in entries:
-            if operation.matrix is not None:
-                matrix = operation.matrix(drawn.magnitude[:, stage, k])
-                still = torch.eye(3, device=matrix.device, dtype=matrix.dtype)
-                change = change + drawn.on[:, stage, k, None, None] * (matrix - still)
-        if isinstance(change, Tensor):
-            moved = torch.eye(3, device=change.device, dtype=change.dtype) + change
+        movers = {k: operation for k, operation in entries if operation.matrix is not None}
+        if movers:
+            magnitudes, lows = (_these(p[:, stage], tuple(movers)).unbind(1) for p in (drawn.magnitude, drawn.low))
+            noise = drawn.low.new_empty(0) if draw is None else draw.noise[:, stage]
+            made = torch.stack(
+                [
+                    operation.move(magnitude, low, noise, None if draw is None else extent)
+                    for operation, magnitude, low in zip(movers.values(), magnitudes, lows, strict=True)
+                ],
+                1,
+            )
+            still = identity_matrix(made)
+            moved = still + _mixed(drawn, stage, tuple(movers), made - still)
             total = moved if total is None else moved @ total
     return total
 
 
-def compose_curve(policy: RelaxedPolicy, drawn: Drawn, draw: Draw, image: Tensor) -> Tensor | None:
-    """All tone of each image in one curve (B, C, 256) for `image` (B, C, H, W); None without tone stages."""
-    tonal = [(s, e) for s, e in enumerate(policy.stage_operations) if any(o.curve is not None for _, o in e)]
-    if not tonal:
+def compose_curve(
+    policy: RelaxedPolicy, drawn: Drawn, draw: Draw, image: Tensor, known: Tensor | None = None
+) -> Tensor | None:
+    """All tone of each image in one curve (B, C, 256) for `image` (B, C, H, W), whose `tone.bins` may be `known`; None
+    without tone stages."""
+    if not _tonal(policy):
         return None
-    histogram, curve = tone.histogram(image), tone.identity_curve(image)
-    for stage, entries in tonal:
-        change: Tensor | float = 0.0
-        for k, operation in entries:
-            noise = draw.noise[:, stage, : operation.noise]
-            always = torch.ones_like(drawn.magnitude[:, stage, k])
-            bent = operation.bend(curve, histogram, drawn.magnitude[:, stage, k], always, noise)
-            change = change + drawn.on[:, stage, k, None, None] * (bent - curve)
-        curve = curve + change
+    histogram, curve = tone.histogram(image, known), tone.identity_curve(image)
+    for stage, entries in enumerate(policy.stage_operations):
+        tonal = {k: operation for k, operation in entries if operation.curve is not None}
+        if tonal:
+            magnitudes = _these(drawn.magnitude[:, stage], tuple(tonal)).unbind(1)
+            noise = draw.noise[:, stage]
+            bent = [
+                operation.bend(curve, histogram, magnitude, None, noise[:, : operation.noise])
+                for operation, magnitude in zip(tonal.values(), magnitudes, strict=True)
+            ]
+            curve = curve + _mixed(drawn, stage, tuple(tonal), torch.stack(bent, 1) - curve[:, None])
     # Sums of multiples of 1/255 in float32: put back on the grid.
     return tone.quantise(curve, "round")
+
+
+def _tonal(policy: RelaxedPolicy) -> bool:
+    return any(o.curve is not None for entries in policy.stage_operations for _, o in entries)
+
+
+def _mixed(drawn: Drawn, stage: int, places: tuple[int, ...], changes: Tensor) -> Tensor:
+    """The sum (B, X, Y) of the changes (B, N, X, Y) that the operations at `places` would make, each times whether it
+    is on: one product of all of them, as small tensors cost by their number."""
+    on = _these(drawn.on[:, stage], places)
+    return torch.bmm(on[:, None, :], changes.flatten(2))[:, 0].unflatten(1, changes.shape[2:])
+
+
+def _these(values: Tensor, places: tuple[int, ...]) -> Tensor:
+    """The columns (B, N) of (B, K) at these places; in one piece where they follow each other."""
+    if places == tuple(range(places[0], places[-1] + 1)):
+        return values[:, places[0] : places[-1] + 1]
+    return values.index_select(1, _index(places, values.device))
+
+
+@lru_cache(maxsize=256)
+def _index(places: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(places, device=device)
 
 
 def apply(
@@ -148,14 +192,14 @@ def apply(
         if shift is not None:
             image, mask = warp(image, mask, shift, fill)
         for stage in range(policy.stages):
-            image, mask = _soft(policy, stage, drawn, draw, image, mask, generator, fill, labels)
+            image, mask = _soft(policy, stage, drawn, draw, image, mask, generator, fill, labels, size)
         return (centre(image, size), centre(mask, size)) if size else (image, mask)
     if not fusible(policy):
         raise ValueError(
             "the fused application needs a plan with all geometry before all tone before texture and occlusion; "
             "reorder the plan, or set application to 'soft'"
         )
-    matrix = compose_matrix(policy, drawn)
+    matrix = compose_matrix(policy, drawn, draw, (size, size) if size else image.shape[2:])
     if shift is not None:
         matrix = shift if matrix is None else matrix @ shift
     if matrix is not None:
@@ -164,60 +208,16 @@ def apply(
     elif size:
         labels = None if labels is None else centre(labels, size)
         image, mask = centre(image, size), centre(mask, size)
-    curve = compose_curve(policy, drawn, draw, image)
+    known = tone.bins(image) if _tonal(policy) else None
+    curve = compose_curve(policy, drawn, draw, image, known)
     if curve is not None:
-        image = tone.apply_curve(image, curve)
+        image = tone.apply_curve(image, curve, known)
     for stage, entries in enumerate(policy.stage_operations):
         if all(_ORDER[o.group] == 2 for _, o in entries):
-            image, mask = _drawn_alone(policy, stage, drawn, draw, image, mask, generator, fill, labels)
+            numbers = (part[:, stage] for part in (drawn.on, drawn.magnitude, drawn.across))
+            chosen = Stage(entries, draw.choice[:, stage], *numbers)
+            image, mask = apply_drawn(chosen, image, mask, generator, fill, labels)
     return image, mask
-
-
-def _drawn_alone(
-    policy: RelaxedPolicy,
-    stage: int,
-    drawn: Drawn,
-    draw: Draw,
-    image: Tensor,
-    mask: Tensor,
-    generator: torch.Generator,
-    fill: float,
-    labels: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """One stage of texture and occlusion, each operation on the images that drew it."""
-    chosen = draw.choice[:, stage].tolist()
-    # Taken apart and put together once: the gradient of indexing writes zeros for every other image.
-    images, masks, touched = list(image.unbind()), list(mask.unbind()), False
-    for k, operation in policy.stage_operations[stage]:
-        rows = [row for row, choice in enumerate(chosen) if choice == k]
-        if not rows:
-            continue
-        # Pasting takes its donors from the whole batch.
-        whole = operation.paste is not None
-        taken = list(range(len(chosen))) if whole else rows
-        # Texture hands the mask through, so it is given the whole one, uncopied.
-        covers = operation.pixels is None
-        own = image if whole else _gather(image, images, rows)
-        own_mask = mask if whole or not covers else _gather(mask, masks, rows)
-        magnitude, across = (part[taken, stage, k] for part in (drawn.magnitude, drawn.across))
-        changed, changed_mask = operation.apply(
-            own, own_mask, magnitude, torch.ones_like(magnitude), generator, fill,
-            labels=labels if whole else None, across=across,
-        )  # fmt: skip
-        on = drawn.on[taken, stage, k]
-        outputs = tone.switch(own, changed, on).unbind()
-        covered = tone.switch(own_mask, changed_mask, on).unbind() if covers else ()
-        for place, row in enumerate(taken):
-            if row in rows:
-                images[row] = outputs[place]
-                if covers:
-                    masks[row], touched = covered[place], True
-    return torch.stack(images), torch.stack(masks) if touched else mask
-
-
-def _gather(whole: Tensor, parts: list[Tensor], rows: list[int]) -> Tensor:
-    """The images (R, C, H, W) of these rows."""
-    return whole if len(rows) == len(parts) else torch.stack([parts[row] for row in rows])
 
 
 def _soft(
@@ -230,6 +230,7 @@ def _soft(
     generator: torch.Generator,
     fill: float,
     labels: Tensor | None,
+    size: int | None,
 ) -> tuple[Tensor, Tensor]:
     """One stage, all operations; the value of the drawn one, the gradient of the weighted sum."""
     blends = [torch.zeros_like(image), torch.zeros_like(mask)]
@@ -238,6 +239,7 @@ def _soft(
         changed = operation.apply(
             image, mask, drawn.magnitude[:, stage, k], drawn.gate[:, stage, k], generator, fill,
             labels=labels, noise=draw.noise[:, stage, : operation.noise], across=drawn.across[:, stage, k],
+            low=drawn.low[:, stage, k], extent=(size, size) if size else None,
         )  # fmt: skip
         share = tone.columns(drawn.share[:, stage, k])
         chosen = tone.columns(draw.choice[:, stage] == k)

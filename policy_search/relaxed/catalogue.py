@@ -18,7 +18,8 @@ same magnitude. An image may differ by so many grey levels (mean absolute), a ma
 
 Where the emitted transform cannot do what was searched, or does it to another extent:
 
-    crop_resize   the searched crop is enlarged about its middle, as it lies at a random place already; see the entry
+    crop_resize   the part that is shown lies anywhere in the searched crop, as far from its middle as no border shows
+                  at the smallest scale of the range: the same shares of the sides of a larger image are more pixels
     illumination  on an image larger than the searched crop the same steepness per pixel adds up to more, so crops of
                   it differ more in brightness; Albumentations bounds the sum, so large images get less of it
     equalize, autocontrast and contrast use the levels of the whole image, in the search those of the crop
@@ -33,7 +34,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from policy_search.relaxed import curves, emissions, occlusion, texture, warp
+from policy_search.relaxed import blur, curves, emissions, occlusion, texture, warp
 from policy_search.relaxed.operations import Group, Operation, Range
 
 
@@ -115,9 +116,9 @@ CATALOGUE: tuple[Operation, ...] = (
         emissions.affine(scale=lambda low, high: emissions.along_y(low, high, 1.0)),
         matrix=_along(warp.scaling, "y", 1.0),
     ),
-    # Crop and resize back. The searched crop lies at a random place already, so the relaxed form enlarges about its
-    # middle; the emitted one shows a random part of the whole image, placed so that no border shows at any drawn scale.
-    # That bounds the place by the smallest scale: the outer parts of the image are shown less often than the middle.
+    # Crop and resize back: enlarged, then moved to a random place at which no border shows at any drawn scale. That
+    # bounds the place by the smallest scale (one transform draws both apart): the outer parts of the image are shown
+    # less often than the middle. Sides are those of the emitted image, and of the searched crop without its context.
     Operation(
         "crop_resize",
         Group.SHAPE,
@@ -130,6 +131,8 @@ CATALOGUE: tuple[Operation, ...] = (
             translate_percent=lambda low, high: (-(low - 1) / 2, (low - 1) / 2),
         ),
         matrix=lambda amount: warp.scaling(amount, amount),
+        drift=lambda low: (low - 1) / 2,
+        noise=2,
     ),
     Operation(
         "brightness",
@@ -204,9 +207,9 @@ CATALOGUE: tuple[Operation, ...] = (
     Operation(
         "gaussian_blur",
         Group.TEXTURE,
-        Range(0.3, 4, identity=0, start=(0.5, 1.5), rest=0.3),
+        Range(0.3, blur.LARGEST_SIGMA, identity=0, start=(0.5, 1.5), rest=0.3),
         emissions.blur,
-        pixels=lambda image, amount, _: texture.gaussian_blur(image, amount),
+        pixels=lambda image, amount, _: blur.gaussian_blur(image, amount),
         gate_scales=False,
     ),
     Operation(

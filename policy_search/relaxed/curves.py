@@ -8,6 +8,8 @@ included. Steps that are not differentiable pass their gradient straight through
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,11 @@ from policy_search.relaxed.tone import LEVELS, WHOLE, quantise, straight_through
 
 # Rec. 601, as OpenCV's RGB to grey.
 _LUMA = (0.299, 0.587, 0.114)
+
+
+@lru_cache(maxsize=16)
+def _luma(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(_LUMA, device=device, dtype=dtype)
 
 
 def _rows(amount: Tensor) -> Tensor:
@@ -29,7 +36,7 @@ def brightness(curve: Tensor, shift: Tensor) -> Tensor:
 def contrast(curve: Tensor, histogram: Tensor, factor: Tensor) -> Tensor:
     """Scale the distance to the image's mean (of its luma, with three channels); 1 is the identity."""
     means = (histogram * curve).sum(2)
-    luma = means if means.shape[1] == 1 else (means * means.new_tensor(_LUMA)).sum(1, keepdim=True)
+    luma = means if means.shape[1] == 1 else (means * _luma(means.device, means.dtype)).sum(1, keepdim=True)
     mean = luma[:, :, None]
     return quantise(mean + _rows(factor) * (curve - mean))
 

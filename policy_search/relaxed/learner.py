@@ -125,7 +125,10 @@ class Learner:
         if self.shifted:
             place = torch.rand(len(image), 2, generator=generator, device=image.device) - 0.5
             shift = translation(place[:, 0], place[:, 1])
-        return apply(self.policy, image, mask, generator, fill=self.fill, size=self.size, shift=shift)[0]
+        # The masks are not looked at.
+        return apply(
+            self.policy, image, mask, generator, fill=self.fill, size=self.size, shift=shift, mask_gradient=False
+        )[0]
 
     @staticmethod
     def _signs(like: Tensor, generator: torch.Generator) -> Tensor:

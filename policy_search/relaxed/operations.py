@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from policy_search.relaxed import occlusion, tone
-from policy_search.relaxed.warp import warp
+from policy_search.relaxed.warp import drift, warp
 
 
 class Group(StrEnum):
@@ -141,6 +141,8 @@ class Operation:
         magnitude: None for an operation that is either done or not.
         emit: (low, high, emission) -> the transform, with p=1.
         matrix: (B,) -> (B, 3, 3) about the origin.
+        drift: with `matrix`: the lower end of the range (B,) -> the share (B,) of the image's sides by which it moves
+            afterwards, at most and either way, to a place drawn by two noise numbers.
         curve: (curve (B, C, 256), histogram (B, C, 256), (B,), *noise) -> curve; see curves.py.
         pixels: (image, (B,), generator) -> image.
         hole: (height (B,), width (B,), (H, W), generator) -> indicator (B, 1, H, W).
@@ -149,7 +151,7 @@ class Operation:
         gate_scales: the gate multiplies the distance of the magnitude from the identity; otherwise it blends the
             output with the input. The value is the same, as gates are 0 or 1; the gradient is the better one of the
             two for operations that are smooth at their identity, and no other has any there.
-        noise: how many uniform numbers (B,) in [0, 1) `curve` takes for each image.
+        noise: how many uniform numbers (B,) in [0, 1) `curve` or `drift` takes for each image.
         opt_in: only used where it is named, as it asks more of the caller (labels here, donors of the policy's user).
     """
 
@@ -158,6 +160,7 @@ class Operation:
     magnitude: Range | None
     emit: Callable[[float, float, Emission], A.BasicTransform]
     matrix: Callable[[Tensor], Tensor] | None = None
+    drift: Callable[[Tensor], Tensor] | None = None
     curve: Callable[..., Tensor] | None = None
     pixels: Callable[[Tensor, Tensor, torch.Generator], Tensor] | None = None
     hole: Callable[[Tensor, Tensor, tuple[int, int], torch.Generator], Tensor] | None = None
@@ -186,64 +189,88 @@ class Operation:
         """Magnitudes (B,) within the ends (B,); 1 where there is no magnitude."""
         return torch.ones_like(uniform) if self.magnitude is None else self.magnitude.draw(low, high, uniform)
 
-    def effective(self, magnitude: Tensor, gate: Tensor) -> Tensor:
+    def effective(self, magnitude: Tensor, gate: Tensor | None) -> Tensor:
         """What the operation is given: the magnitude (B,), drawn to the identity by the gate (B,) where that scales."""
-        return self.identity + gate * (magnitude - self.identity) if self.gate_scales else magnitude
+        scales = self.gate_scales and gate is not None
+        return self.identity + gate * (magnitude - self.identity) if scales else magnitude
 
-    def bend(self, curve: Tensor, histogram: Tensor, magnitude: Tensor, gate: Tensor, noise: Tensor) -> Tensor:
+    def move(self, magnitude: Tensor, low: Tensor, noise: Tensor, extent: Sequence[int] | None) -> Tensor:
+        """The matrix (B, 3, 3) of this geometric operation.
+
+        Args:
+            magnitude, low: (B,), as drawn and the lower end of the range it was drawn from.
+            noise: (B, 2) or more, uniform in [0, 1).
+            extent: (H, W) of the image that is moved; None leaves it about its middle.
+        """
+        if self.matrix is None:
+            raise ValueError(f"operation {self.name!r} is not a geometric one: it has no matrix to move by")
+        matrix = self.matrix(magnitude)
+        if self.drift is None or extent is None:
+            return matrix
+        return drift(self.drift(low), noise[:, : self.noise], extent) @ matrix
+
+    def bend(self, curve: Tensor, histogram: Tensor, magnitude: Tensor, gate: Tensor | None, noise: Tensor) -> Tensor:
         """The curve (B, C, 256) after this tone operation.
 
         Args:
             curve: what the image's levels are mapped to so far.
             histogram: (B, C, 256), of the image before any curve.
-            magnitude, gate: (B,).
+            magnitude, gate: (B,); None for a gate is an open one without a gradient.
             noise: (B, self.noise) uniform in [0, 1).
         """
         if self.curve is None:
             raise ValueError(f"operation {self.name!r} is not a tone operation: it has no curve to bend")
         changed = self.curve(curve, histogram, self.effective(magnitude, gate), *noise.unbind(1))
-        return changed if self.gate_scales else curve + gate[:, None, None] * (changed - curve)
+        blends = gate is not None and not self.gate_scales
+        return curve + gate[:, None, None] * (changed - curve) if blends else changed
 
     def apply(
         self,
         image: Tensor,
         mask: Tensor,
         magnitude: Tensor,
-        gate: Tensor,
+        gate: Tensor | None,
         generator: torch.Generator,
         fill: float,
         *,
         labels: Tensor | None = None,
         noise: Tensor | None = None,
         across: Tensor | None = None,
+        low: Tensor | None = None,
+        extent: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Apply to (B, C, H, W) in [0, 1] and (B, 1, H, W) in {0, 1}; magnitude and gate are (B,), fill in [0, 1].
 
-        `gate` is 0 or 1 in value. `labels` (B, 1, H, W), instance ids of the images as they are handed in, are for
-        `paste` alone; `noise` (B, self.noise) for `curve` alone, drawn when None; `across` (B,) is the width of a
-        `hole` whose height is the magnitude, a square when None. Returns image and mask of the same shapes, on the
-        8-bit grid and binary.
+        `gate` is 0 or 1 in value, None an open one without a gradient. `labels` (B, 1, H, W), instance ids of the
+        images as they are handed in, are for `paste` alone; `noise` (B, self.noise) for `curve` and `drift`, drawn
+        when None; `across` (B,) is the width of a `hole` whose height is the magnitude, a square when None; `low` (B,)
+        is the lower end of the range, the magnitude when None, and `extent` (H, W) the middle of the images that is
+        wanted, all when None, both for `drift`. Returns image and mask of the same shapes, on the 8-bit grid and
+        binary.
 
         Raises:
             ValueError: a `paste` without labels.
         """
+        if noise is None:
+            # Without any, nothing is drawn.
+            shape = (len(image), self.noise)
+            noise = torch.rand(shape, generator=generator, device=image.device, dtype=image.dtype)
         if self.matrix is not None:
-            return warp(image, mask, self.matrix(self.effective(magnitude, gate)), fill)
+            least = self.effective(magnitude if low is None else low, gate)
+            matrix = self.move(self.effective(magnitude, gate), least, noise, extent or image.shape[2:])
+            return warp(image, mask, matrix, fill)
         if self.curve is not None:
-            if noise is None:
-                shape = (len(image), self.noise)
-                noise = torch.rand(shape, generator=generator, device=image.device, dtype=image.dtype)
             curve = self.bend(tone.identity_curve(image), tone.histogram(image), magnitude, gate, noise)
             return tone.apply_curve(image, curve), mask
-        blend = tone.columns(gate)
         if self.pixels is not None:
             changed = self.pixels(image, self.effective(magnitude, gate), generator)
-            return (changed if self.gate_scales else image + blend * (changed - image)), mask
+            blends = gate is not None and not self.gate_scales
+            return (image + tone.columns(gate) * (changed - image) if blends else changed), mask
         if self.hole is not None:
             sides = [self.effective(side, gate) for side in (magnitude, magnitude if across is None else across)]
             indicator = self.hole(sides[0], sides[1], (image.shape[2], image.shape[3]), generator)
-            indicator = indicator if self.gate_scales else indicator * blend
-            return occlusion.occlude(image, indicator, fill), mask * (1 - indicator)
+            indicator = indicator if self.gate_scales or gate is None else indicator * tone.columns(gate)
+            return occlusion.occlude(image, mask, indicator, fill)
         if self.paste is not None:
             if labels is None:
                 raise ValueError(
@@ -251,6 +278,6 @@ class Operation:
                     "instance ids of the images, or leave it out of the operations"
                 )
             donor, indicator = self.paste(image, labels, generator)
-            indicator = indicator * blend
+            indicator = indicator if gate is None else indicator * tone.columns(gate)
             return image + indicator * (donor - image), mask + indicator * (1 - mask)
         raise AssertionError("unreachable: __post_init__ has seen to it")

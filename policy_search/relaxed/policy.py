@@ -37,7 +37,8 @@ class Draw:
         choice: (B, S) int64, index of the operation.
         logistic: (B, S, K) noise of the gates; a gate is open where logit + noise > 0.
         uniform: (B, S, K) in [0, 1): the place of the magnitude within its range.
-        noise: (B, S, 2) in [0, 1): what tone operations draw besides; the first also places a hole's second side.
+        noise: (B, S, 2) in [0, 1): what tone operations and the place of a crop draw besides; the first also gives a
+            hole's second side.
     """
 
     sub_policy: Tensor
@@ -159,7 +160,9 @@ class RelaxedPolicy(nn.Module):
             sub_policy = torch.randint(self.sub_policies, (batch,), generator=generator, device=device)
         with torch.no_grad():
             weight = self.log_weight().exp()[sub_policy]
-        choice = torch.multinomial(weight.reshape(-1, count), 1, generator=generator).reshape(batch, self.stages)
+        # What torch.multinomial does (a race of exponential times), less its checks, which wait for the device.
+        race = torch.empty_like(weight).exponential_(generator=generator)
+        choice = (weight / race).argmax(-1)
         shape = (batch, self.stages, count)
         uniform = torch.rand(shape, generator=generator, device=device)
         # Keeps the logarithms finite at the ends of [0, 1).

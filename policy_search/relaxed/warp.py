@@ -6,23 +6,40 @@ middle ((W - 1) / 2, (H - 1) / 2): what `albumentations.Affine` builds for `cv2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from policy_search.relaxed.tone import quantise, straight_through
+from policy_search.relaxed.tone import quantise_, straight_through
+
+_CHUNK = 1 << 17  # source pixels that a CPU warps at a time
 
 
 def _matrix(like: Tensor, *parts: tuple[Tensor, tuple[int, int], float]) -> Tensor:
     """The identity (B, 3, 3) plus, for every part, a number (B,) times a sign at one place (row, column)."""
-    flat = torch.eye(3, device=like.device, dtype=like.dtype).flatten()
-    places = flat.new_zeros(len(parts), 9)
-    for part, (_, (row, column), sign) in enumerate(parts):
-        places[part, 3 * row + column] = sign
+    places = tuple((3 * row + column, sign) for _, (row, column), sign in parts)
+    flat, products = _places(places, like.device, like.dtype)
     # One product, not a dozen stacked entries: small tensors cost by their number.
-    return torch.addmm(flat, torch.stack([number for number, _, _ in parts], -1), places).unflatten(1, (3, 3))
+    return torch.addmm(flat, torch.stack([number for number, _, _ in parts], -1), products).unflatten(1, (3, 3))
+
+
+@lru_cache(maxsize=64)
+def _places(parts: tuple[tuple[int, float], ...], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The identity (9,) and, for every part, a row of (N, 9) with its sign at its place."""
+    rows = torch.zeros(len(parts), 9, dtype=dtype)
+    for row, (place, sign) in zip(rows, parts, strict=True):
+        row[place] = sign
+    return torch.eye(3, dtype=dtype).flatten().to(device), rows.to(device)
+
+
+def identity_matrix(like: Tensor) -> Tensor:
+    """(3, 3) of the type and on the device of another tensor."""
+    return _places((), like.device, like.dtype)[0].unflatten(0, (3, 3))
 
 
 def scaling(x: Tensor, y: Tensor) -> Tensor:
@@ -48,6 +65,17 @@ def translation(x: Tensor, y: Tensor) -> Tensor:
     return _matrix(x, (x, (0, 2), 1), (y, (1, 2), 1))
 
 
+def drift(share: Tensor, noise: Tensor, extent: Sequence[int]) -> Tensor:
+    """(B, 3, 3) by whole pixels, uniform within `share` (B,) of the sides of an image of `extent` (H, W), either way.
+
+    `noise` (B, 2), uniform in [0, 1), places it along x and y. Truncated as `albumentations.Affine` does, the gradient
+    passes straight through.
+    """
+    reach = [share * side * (2 * place - 1) for side, place in zip(reversed(extent), noise.unbind(1), strict=True)]
+    x, y = (straight_through(torch.trunc(pixels.detach()), pixels) for pixels in reach)
+    return translation(x, y)
+
+
 def warp(
     image: Tensor, mask: Tensor, matrix: Tensor, fill: float, size: int | None = None, *, mask_gradient: bool = True
 ) -> tuple[Tensor, Tensor]:
@@ -63,35 +91,126 @@ def warp(
     Returns:
         image and mask, (B, C, H, W) and (B, M, H, W), or both (size, size). The mask is exactly 0 or 1.
     """
-    grid = _source_grid(matrix, image.shape[2:], (size, size) if size else image.shape[2:])
-    with torch.no_grad():
-        nearest = functional.grid_sample(mask, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-        # Whatever was handed in, what leaves is binary.
-        nearest = (nearest > 0.5).to(mask.dtype)
-    # Zero padding is constant padding once the fill is zero.
-    above = image - fill
-    if not (mask_gradient and torch.is_grad_enabled()):
-        smooth = functional.grid_sample(above, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return quantise(smooth + fill, "round"), nearest
-    channels = image.shape[1]
-    stacked = torch.cat([above, mask], 1)
-    smooth = functional.grid_sample(stacked, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    smooth_image, smooth_mask = smooth.split([channels, mask.shape[1]], 1)
-    return quantise(smooth_image + fill, "round"), straight_through(nearest, smooth_mask)
+    target = (size, size) if size else (image.shape[2], image.shape[3])
+    return _Warp.apply(image, mask, matrix, fill, target, mask_gradient)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _source_grid(matrix: Tensor, source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """(B, h, w, 2) for grid_sample: for each target pixel, the source position in [-1, 1] of pixel edges."""
-    inverse = torch.linalg.inv(matrix)
-    y, x = (torch.arange(n, device=matrix.device, dtype=matrix.dtype) - (n - 1) / 2 for n in target)
+class _Warp(torch.autograd.Function):
+    """See `warp`. The gradient is that of a bilinear warp of both, in closed form from the grid's to the matrix's.
+
+    One channel block at a time (two channels at once take more than twice as long), and on a CPU a few images at a
+    time, so that what is gathered at random is still in the cache. The bilinear mask has a gradient alone: it is never
+    computed. Nor is the grid kept: it is cheaper to make again than to fetch.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, mask: Tensor, matrix: Tensor, fill: float, target: tuple[int, int], mask_gradient: bool
+    ) -> tuple[Tensor, Tensor]:
+        inverse, axes = inverted(matrix), _axes(matrix, image.shape[2:], target)
+        smooth, nearest = (part.new_empty((*part.shape[:2], *target)) for part in (image, mask))
+        for part, grid in _chunks(image, inverse, axes):
+            # Zero padding is constant padding once the fill is zero. Whatever mask is handed in, what leaves is binary.
+            smooth[part] = quantise_(_sample(image[part] - fill, grid, "bilinear").add_(fill), "round")
+            nearest[part] = _sample(mask[part].clone(), grid, "nearest").gt_(0.5)
+        ctx.save_for_backward(image, mask if mask_gradient else None, inverse, *axes)
+        ctx.fill = fill
+        ctx.set_materialize_grads(False)
+        if not mask_gradient:
+            ctx.mark_non_differentiable(nearest)
+        return smooth, nearest
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        image, mask, inverse, *axes = ctx.saved_tensors
+        needed = ctx.needs_input_grad
+        found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        by_column, by_row = [], []
+        for part, grid in _chunks(image, inverse, axes):
+            sources = [image[part] - ctx.fill, None if mask is None else mask[part].clone()]
+            to_grid: Tensor | None = None
+            for place, (source, gradient) in enumerate(zip(sources, gradients, strict=True)):
+                if gradient is None or source is None:
+                    continue
+                # Numbers of aten's own enumerations: bilinear, zeros.
+                to_source, more = torch.ops.aten.grid_sampler_2d_backward(
+                    gradient[part].contiguous(), source, grid, 0, 0, False, [needed[place], needed[2]]
+                )
+                if needed[place]:
+                    found[place].append(to_source)
+                if needed[2]:
+                    to_grid = more if to_grid is None else to_grid.add_(more)
+            if to_grid is not None:
+                by_column.append(to_grid.sum(1))
+                by_row.append(to_grid.sum(2))
+        to_image, to_mask = (_joined(parts) if parts else None for parts in found)
+        to_matrix = None
+        if by_row:
+            to_matrix = _matrix_gradient(_joined(by_column), _joined(by_row), inverse, axes, image.shape[2:])
+        return to_image, to_mask, to_matrix, None, None, None
+
+
+def _sample(source: Tensor, grid: Tensor, mode: str) -> Tensor:
+    return functional.grid_sample(source, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _chunks(image: Tensor, inverse: Tensor, axes: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Consecutive images as slices, with the grids of each: all images at once where there is no cache to keep to."""
+    columns, rows = _separable(inverse, axes, image.shape[2:])
+    step = len(image)
+    if image.device.type == "cpu":
+        step = max(1, min(step, _CHUNK // (image.shape[2] * image.shape[3])))
+    for first in range(0, len(image), step):
+        part = slice(first, first + step)
+        # As two planes, x and y: pairs of numbers in the last dimension take eight times as long to add.
+        yield part, (rows[part, :, :, None] + columns[part, :, None, :]).permute(0, 2, 3, 1)
+
+
+def inverted(matrix: Tensor) -> Tensor:
+    """The inverse of affine matrices (B, 3, 3); no gradient. `torch.linalg.inv` waits for a GPU to report errors."""
+    (a, b, x), (c, d, y) = (row.unbind(1) for row in matrix.detach()[:, :2].unbind(1))
+    determinant = a * d - b * c
+    p, q, r, s = d / determinant, -b / determinant, -c / determinant, a / determinant
+    zero, one = torch.zeros_like(a), torch.ones_like(a)
+    flat = torch.stack([p, q, -(p * x + q * y), r, s, -(r * x + s * y), zero, zero, one], 1)
+    return flat.unflatten(1, (3, 3))
+
+
+def _axes(like: Tensor, source: Sequence[int], target: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """y (h,) and x (w,) of the target's pixels about the middle of the source."""
+    y, x = (torch.arange(n, device=like.device, dtype=like.dtype) - (n - 1) / 2 for n in target)
     # Crops of an odd difference sit half a pixel up and left of the middle, as slicing with // 2 has it.
     y, x = (axis - 0.5 * ((s - t) % 2) for axis, s, t in zip((y, x), source, target, strict=True))
-    # An affine map is separable: one product per row and per column, never per pixel. As two planes, x and y: pairs
-    # of numbers in the last dimension take eight times as long to add.
-    inverse = inverse[:, :2] * inverse.new_tensor([[2 / source[1]], [2 / source[0]]])
-    columns = x * inverse[:, :, 0, None]
-    rows = y * inverse[:, :, 1, None] + inverse[:, :, 2, None]
-    return (rows[:, :, :, None] + columns[:, :, None, :]).permute(0, 2, 3, 1)
+    return y, x
+
+
+def _separable(inverse: Tensor, axes: Sequence[Tensor], source: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(B, 2, w) and (B, 2, h) whose sum is, for each target pixel, x and y of its source in [-1, 1] of pixel edges.
+
+    An affine map is separable: one product per row and per column, never per pixel.
+    """
+    y, x = axes
+    scaled = torch.stack([inverse[:, 0] * (2 / source[1]), inverse[:, 1] * (2 / source[0])], 1)
+    return x * scaled[:, :, :1], y * scaled[:, :, 1:2] + scaled[:, :, 2:]
+
+
+def _matrix_gradient(
+    by_column: Tensor, by_row: Tensor, inverse: Tensor, axes: Sequence[Tensor], source: Sequence[int]
+) -> Tensor:
+    """(B, 3, 3) from the gradient of the grid, summed over each column (B, w, 2) and over each row (B, h, 2)."""
+    y, x = axes
+    to_inverse = torch.zeros_like(inverse)
+    for place, side in ((0, source[1]), (1, source[0])):
+        column, row = by_column[..., place], by_row[..., place]
+        to_inverse[:, place] = torch.stack([column @ x, row @ y, row.sum(1)], 1) * (2 / side)
+    # The differential of an inverse is -inverse @ d matrix @ inverse.
+    across = inverse.transpose(1, 2)
+    return -(across @ to_inverse @ across)
 
 
 def centre(image: Tensor, size: int) -> Tensor:
@@ -103,5 +222,5 @@ def centre(image: Tensor, size: int) -> Tensor:
 def warp_labels(labels: Tensor, matrix: Tensor, size: int | None = None) -> Tensor:
     """Instance ids (B, 1, H, W) under the warp that `warp` gives their images: nearest, 0 outside, no gradient."""
     target = (size, size) if size else labels.shape[2:]
-    grid = _source_grid(matrix.detach(), labels.shape[2:], target)
-    return functional.grid_sample(labels, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    chunks = _chunks(labels, inverted(matrix), _axes(matrix, labels.shape[2:], target))
+    return _joined([_sample(labels[part], grid, "nearest") for part, grid in chunks])

@@ -57,7 +57,9 @@ def apply(
     image, mask, labels = data
     ones = torch.ones(len(image))
     generator = torch.Generator().manual_seed(seed)
-    return operation.apply(image, mask, ones * magnitude, ones * gate, generator, fill, labels=labels)
+    # Geometry about the middle; what tone draws besides is drawn.
+    noise = torch.full((len(image), operation.noise), 0.5) if operation.matrix is not None else None
+    return operation.apply(image, mask, ones * magnitude, ones * gate, generator, fill, labels=labels, noise=noise)
 
 
 def levels(image: Tensor) -> NDArray[np.uint8]:

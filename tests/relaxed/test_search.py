@@ -75,11 +75,13 @@ def test_a_planted_brightness_and_scale_are_found(source: list[Pair]) -> None:
 
 def test_source_mode_keeps_every_group_alive_and_degrades_nothing_always(source: list[Pair]) -> None:
     settings = SearchSettings(steps=120, crop=64, margin=24)
-    result = search_policy(source, settings=settings, seed=0)
-    last = [r for r in result.history if r.step >= 80]
-    # Spread is kept up (the same image twice would be 0.001) at a distance of the order that was asked for.
-    assert np.mean([r.spread for r in last]) > 0.5
-    assert np.mean([r.distance for r in last]) < 3 * settings.distance
+    results = [search_policy(source, settings=settings, seed=seed) for seed in range(5)]
+    late = [[r for r in result.history if r.step >= 80] for result in results]
+    # Spread is kept up (the same image twice would be 0.001) at a distance of the order that was asked for. Over five
+    # seeds: the last bit of a gradient sends a run elsewhere, and the mean distance of one lies between 2.5 and 5.5.
+    assert min(np.mean([r.spread for r in last]) for last in late) > 0.5
+    assert np.mean([r.distance for last in late for r in last]) < 3 * settings.distance
+    result, last = results[0], late[0]
     for strength in last[-1].strengths.values():
         assert strength > 0.8 * settings.floor
     table = result.policy.table()

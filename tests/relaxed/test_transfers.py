@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from policy_search.relaxed import devices
 from policy_search.relaxed.crops import CropSampler
 from policy_search.relaxed.search import Search, SearchSettings
 from policy_search.relaxed.threads import one_thread
@@ -24,13 +28,6 @@ WAITING = {
     "_local_scalar_dense", "nonzero", "masked_select", "bincount", "repeat_interleave", "equal", "is_nonzero", "unique",
     "_linalg_check_errors", "lift_fresh",
 }  # fmt: skip
-# What applying a policy still waits for, by file.
-KNOWN = {
-    "application.py": {"_local_scalar_dense", "lift_fresh", "nonzero"},
-    "texture.py": {"_local_scalar_dense"},
-    "tone.py": {"bincount"},
-    "warp.py": {"_linalg_check_errors", "lift_fresh"},
-}
 
 
 class Waits(TorchDispatchMode):
@@ -67,26 +64,81 @@ def place() -> str:
     return "outside"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("matching", [False, True])
-def test_a_step_fetches_once(matching: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler = CropSampler([culture(seed) for seed in range(3)])
+def test_a_step_fetches_once(matching: bool, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the policy applied as it is off the CPU."""
+    pairs = [culture(seed) for seed in range(3)]
+    sampler = CropSampler([(image if channels == 1 else np.stack([image] * 3, -1), mask) for image, mask in pairs])
     settings = SearchSettings(sub_policies=2, steps=20, warmup=2, batch=8, crop=64, margin=16)
     fetched: list[str] = []
     fetch = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: fetched.append(place()) or fetch(tensor))
+    monkeypatch.setattr(devices, "may_read", lambda device: False)
     with one_thread():
         search = Search(sampler, sampler if matching else None, settings, seed=0)
-        search.step()
+        for _ in range(3):
+            # Constants are made and sent to the device once, in the first steps.
+            search.step()
         fetched.clear()
         with Waits() as waits:
             for _ in range(9):
                 search.step()
-    # The texture stage of application.py asks which operations were drawn, once a step.
-    assert [place for place in fetched if place != "application.py"] == ["search.py"] * 9
-    assert fetched.count("application.py") <= 9
+    assert fetched == ["search.py"] * 9
     # torch.optim reads its own counter, which lies on the host.
-    own = {(file, name) for file, name in waits.places if file != "torch.optim"}
-    assert own - {(file, name) for file, names in KNOWN.items() for name in names} == set()
+    assert {(file, name) for file, name in waits.places if file != "torch.optim"} == set()
+
+
+class MetaGenerator(torch.Generator):
+    """Says that it lies where it was asked for; there is no generator for tensors without values."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> Any:
+        found = super().__new__(cls)
+        found.place = torch.device(device)
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        return self.place
+
+
+class OneDevice(TorchDispatchMode):
+    """Once `strict`, refuses every operation that takes or gives a tensor on the CPU (but single numbers)."""
+
+    strict = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        places = [kwargs.get("device")] + [x.device for x in tree_leaves(args) if isinstance(x, torch.Tensor)]
+        if torch.device("meta") in places and "generator" in kwargs:
+            kwargs["generator"] = None
+        out = func(*args, **kwargs)
+        tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
+        if self.strict and any(tensor.device.type == "cpu" and tensor.dim() for tensor in tensors):
+            raise AssertionError(f"{func} in {place()}: a tensor on the CPU")
+        return out
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("matching", [False, True])
+def test_a_step_runs_on_a_device_whose_tensors_have_no_values(
+    matching: bool, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On "meta" whatever depends on a value fails, and whatever was made on the wrong device is seen: the nearest that
+    a machine without a GPU comes to one."""
+    pairs = [culture(seed) for seed in range(3)]
+    sampler = CropSampler([(image if channels == 1 else np.stack([image] * 3, -1), mask) for image, mask in pairs])
+    settings = SearchSettings(sub_policies=2, steps=20, warmup=1, batch=8, crop=64, margin=16)
+    monkeypatch.setattr(torch, "Generator", MetaGenerator)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: [1.0] * tensor.numel())  # the one transfer of a step
+    monkeypatch.setattr(Search, "_precision", lambda search: nullcontext())  # autocast does not know the device
+    with OneDevice() as mode:
+        search = Search(sampler, sampler if matching else None, settings, seed=0, device="meta")
+        for number in range(4):
+            mode.strict = number > 1  # constants have been sent by then
+            search.step()
+    gradients = [p.grad for p in search.policy.parameters()]
+    assert all(g is not None and g.device.type == "meta" for g in gradients)
 
 
 def test_the_watch_itself_sees_what_waits() -> None:

@@ -208,6 +208,55 @@ def test_emitted_crop_resize_stays_off_the_border_over_a_range_too() -> None:
     assert same_distribution(np.array(scales), np.linspace(1.1, 1.9, 4000))
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.4), (1.1, 1.9), (1.5, 1.5)])
+def test_searched_and_emitted_crop_resize_have_scale_and_place_from_one_distribution(
+    low: float, high: float, size: tuple[int, int]
+) -> None:
+    (zoom,) = operations("crop_resize")
+    compose, flat = emitted(zoom, low, high, seed=2), np.zeros(size, np.uint8)
+    theirs = []
+    for _ in range(1000):
+        result = compose(image=flat)
+        scale = result["applied_transforms"][0][1]["matrix"][0, 0]
+        theirs.append((scale, *drawn_shift(result, size, scale)))
+    generator = torch.Generator().manual_seed(0)
+    uniform, least = torch.rand(1000, generator=generator), torch.full((1000,), low)
+    magnitude = zoom.draw(least, torch.full((1000,), high), uniform)
+    matrix = zoom.move(magnitude, least, torch.rand(1000, 2, generator=generator), size)
+    ours = torch.stack([matrix[:, 0, 0], matrix[:, 0, 2], matrix[:, 1, 2]], 1).numpy()
+    for one, other in zip(ours.T, np.array(theirs).T, strict=True):
+        assert same_distribution(np.round(one, 3), np.round(other, 3))
+    if 1 < low < high:
+        # Drawn apart from each other: neither form moves small enlargements less.
+        for found in (ours, np.array(theirs)):
+            together = np.corrcoef(np.c_[found[:, 0], np.abs(found[:, 1:])].T)
+            assert np.abs(together[np.triu_indices(3, 1)]).max() < 0.15
+
+
+def test_searched_crop_resize_stays_off_the_border() -> None:
+    (zoom,) = operations("crop_resize")
+    image, ones = torch.ones(300, 1, 64, 80), torch.ones(300)
+    uniform = torch.rand(300, generator=torch.Generator().manual_seed(0))
+    magnitude = zoom.draw(1.2 * ones, 1.9 * ones, uniform)
+    moved, mask = zoom.apply(image, image, magnitude, ones, torch.Generator().manual_seed(1), 0.0, low=1.2 * ones)
+    # Half a pixel around it is interpolated with what lies beyond: the context, in a search.
+    assert (moved[..., 1:-1, 1:-1] == 1).all()
+    assert (mask[..., 1:-1, 1:-1] == 1).all()
+
+
+def test_the_place_of_a_crop_goes_with_the_lower_end_of_the_range() -> None:
+    (zoom,) = operations("crop_resize")
+    low, noise = torch.tensor([1.3, 1.0], requires_grad=True), torch.tensor([[0.9, 0.2], [0.9, 0.2]])
+    matrix = zoom.move(torch.tensor([1.5, 1.0]), low, noise, (64, 80))
+    # Half of 0.3 of a side, times 0.8 of the way to the right and 0.6 up, in whole pixels; nowhere without a crop.
+    assert matrix[:, :2, 2].tolist() == [[9.0, -5.0], [0.0, 0.0]]
+    (to_low,) = torch.autograd.grad(matrix[0, 0, 2] + 10 * matrix[0, 1, 2], low)
+    assert to_low[0].item() == pytest.approx(0.5 * 80 * 0.8 - 10 * 0.5 * 64 * 0.6, rel=1e-5)
+    # Where the images are not said to have sides it is enlarged about its middle.
+    assert (zoom.move(torch.tensor([1.5, 1.0]), low, noise, None)[:, :2, 2] == 0).all()
+
+
 def test_emitted_copy_paste_covers_as_much_with_the_same_pixels() -> None:
     (paste,) = operations("copy_paste")
     image, mask, labels = batch(1)
