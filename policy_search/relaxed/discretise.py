@@ -7,6 +7,7 @@ the operation and magnitude that come nearest to those; for texture, the mismatc
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,18 +15,14 @@ import torch
 from torch import Tensor
 
 from policy_search.relaxed import tone
-from policy_search.relaxed.application import apply, compose_curve, compose_matrix, resolve
-from policy_search.relaxed.crops import PairSampler
-from policy_search.relaxed.moments import Reference, mismatch
-from policy_search.relaxed.operations import Operation
+from policy_search.relaxed.application import compose_curve, compose_matrix, resolve
+from policy_search.relaxed.operations import PLAN, Operation
 from policy_search.relaxed.policy import NARROW, OPEN, SHUT, RelaxedPolicy
 from policy_search.relaxed.tone import LEVELS
-from policy_search.relaxed.warp import centre
 
 _CERTAIN = 6.0  # logit of the operation that a stage chooses; the others have 0
 _IMAGES = 192  # per candidate, where images decide
 _POINTS = 257  # magnitudes that are tried for each operation
-_CHUNK = 32
 # Changes of tone below this, in deviations of the data and in grey levels, are compared by the images: three operations
 # at rest truncate by a level or two together, as Albumentations' do.
 _NEGLIGIBLE, _LEVELS = 0.2, 3.0
@@ -35,27 +32,6 @@ _NEAR = (0, -3, 3, -6, 6, -9, 9, -12, 12)  # degrees about a chosen angle; the f
 _TOLERANCE = 0.1  # mismatch by which an operation must be better than none
 
 
-def distance(
-    policy: RelaxedPolicy,
-    source: PairSampler,
-    measure: Callable[[Tensor], Tensor],
-    known: Reference,
-    *,
-    crop: int,
-    margin: int,
-    fill: float,
-    count: int,
-) -> float:
-    """Mismatch of the mean statistics of `count` augmented crops; always the same crops and the same draws."""
-    generator, changes = torch.Generator().manual_seed(7), []
-    with torch.no_grad():
-        for _ in range(count // _CHUNK):
-            image, mask = source.sample(_CHUNK, crop + 2 * margin, generator)
-            seen, _ = apply(policy, image, mask, generator, fill=fill, size=crop)
-            changes.append((measure(seen) - measure(centre(image, crop))) @ known.whiten)
-    return mismatch(known.source + torch.cat(changes).mean(0) - known.target).item()
-
-
 @torch.no_grad()
 def discretise(
     simple: RelaxedPolicy,
@@ -63,15 +39,18 @@ def discretise(
     mismatch_of: Callable[[RelaxedPolicy, int], float],
     typical: Tensor,
     deviation: float,
-) -> None:
+) -> tuple[int, ...]:
     """Set the choices, gates and magnitudes of `policy` so that it does what `simple` does, stage by stage.
 
     Args:
         simple: one sub-policy, every operation a stage of its own.
         policy: starts from the identity; its base is changed in place.
         mismatch_of: mismatch of a policy over so many images.
-        typical: (1, C, H, W), an image with the source's grey levels.
+        typical: (1, C, H, W), an image with the source's grey levels, on the host, where choices are made.
         deviation: of the source's pixels, in [0, 1].
+
+    Returns:
+        The chosen operations, as places in `policy.operations`.
     """
     chooser = _Chooser(policy, simple, mismatch_of)
     matrix, curve = _middle(simple, typical)
@@ -82,10 +61,34 @@ def discretise(
     chooser.texture()
     if matrix is not None:
         chooser.geometry_by_images(matrix[:2, :2])
+    return tuple(k for k, _ in chooser.made.values())
+
+
+@torch.no_grad()
+def sparse(
+    simple: RelaxedPolicy, mismatch_of: Callable[[RelaxedPolicy, int], float], typical: Tensor, deviation: float
+) -> RelaxedPolicy:
+    """A copy of a simple form in which one operation of each kind acts and all others are shut.
+
+    Ten operations that act together can share one change of size or of contrast between them in many ways, and wander
+    along those. The arguments are as for `discretise`.
+    """
+    chosen = RelaxedPolicy(
+        simple.operations, sub_policies=1, plan=PLAN, generator=torch.Generator(), spread=0.0, start="identity"
+    ).to(simple.base["centre"].device)
+    kept = discretise(simple, chosen, mismatch_of, typical, deviation)
+    found = copy.deepcopy(simple)
+    found.base["gate"].fill_(4 * SHUT)
+    for k in kept:
+        for part in ("gate", "centre", "width"):
+            found.base[part][k] = chosen.base[part][k]
+            found.offset[part][:, :, k] = 0.0
+    return found
 
 
 def _middle(simple: RelaxedPolicy, typical: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The composed matrix (3, 3) and curve (1, C, 256) with every magnitude in its middle and every gate decided."""
+    simple = copy.deepcopy(simple).cpu()
     draw = simple.draw(1, torch.Generator().manual_seed(0))
     gates = simple.raw("gate")[draw.sub_policy]
     certain = torch.where(gates > _AJAR, 1e3, -1e3).to(draw.logistic.dtype)

@@ -39,7 +39,7 @@ def reference(source: Tensor, target: Tensor) -> Reference:
     """From statistics (N, D) of source and target crops; N well above D."""
     spread = (torch.cov(source.T) + torch.cov(target.T)) / 2
     diagonal = torch.diag(spread.diagonal())
-    spread = (1 - _SHRINKAGE) * spread + _SHRINKAGE * diagonal + _RESOLUTION**2 * torch.eye(len(spread)).to(spread)
+    spread = (1 - _SHRINKAGE) * spread + _SHRINKAGE * diagonal + _RESOLUTION**2 * torch.eye(len(spread), device=spread.device, dtype=spread.dtype)
     values, vectors = torch.linalg.eigh(spread.double())
     whiten = (vectors / values.sqrt()).to(spread.dtype)
     seen = target @ whiten
@@ -77,16 +77,15 @@ class MomentCritic:
         self.weight = torch.ones_like(known.source)
         self.count = 0
 
-    def __call__(self, augmented: Tensor, untouched: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, augmented: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Costs (B,) of augmented images (lower is nearer to the target), the mismatch (), whitened statistics (B, D).
 
-        `untouched` are the crops that `augmented` were made of. Takes the batch into the running moments, and leaves in
+        `before` (B, D) are the whitened statistics of the crops that `augmented` were made of. Takes the batch into the running moments, and leaves in
         `weight` (D,) how much each whitened coordinate still counts (iteratively reweighted least squares).
         """
         known = self.known
         seen = self.statistics(augmented) @ known.whiten
         with torch.no_grad():
-            before = self.statistics(untouched) @ known.whiten
             self.count += 1
             rate = max(1 - self.memory, 1 / self.count)
             self.change = self.change + rate * ((seen - before).mean(0) - self.change)
@@ -110,7 +109,7 @@ class MomentCritic:
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         """Continue where `state_dict` was taken."""
         for name, value in state.items():
-            setattr(self, name, value)
+            setattr(self, name, value.to(self.known.source.device) if isinstance(value, Tensor) else value)
 
 
 def mismatch(gap: Tensor, cap: float = 3.0) -> Tensor:
