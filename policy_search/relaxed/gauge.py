@@ -17,6 +17,9 @@ from policy_search.relaxed.pool import CropPool
 from policy_search.relaxed.warp import translation
 
 _BATCH = 64
+# What freedom must bring (a warp for none, many operations for few): this share of the mismatch and this much of it.
+# Freedom alone brings a little, and a warp smooths besides.
+_SHARE, _GAIN = 0.05, 0.3
 _SEED = 7
 
 
@@ -54,3 +57,8 @@ class Gauge:
             changes.append(self._measure(seen) @ self._known.whiten - self._before[which])
         moved = self._known.source + torch.cat(changes).mean(0)
         return mismatch(moved - self._known.target).item()
+
+
+def is_clear(gap: float, before: float) -> bool:
+    """Whether a mismatch is so much below another one that what it took is worth it."""
+    return gap < before - max(_GAIN, _SHARE * before)

@@ -86,16 +86,20 @@ class MomentCritic:
         known = self.known
         seen = self.statistics(augmented) @ known.whiten
         with torch.no_grad():
+            now = (seen - before).mean(0)
+            # The batches before this one say where the moments are: judged by its own noise, a batch would learn to
+            # be quiet, and the quietest change is none.
+            change, centre = (self.change, known.source + self.change) if self.count else (now, known.source + now)
+            spread = (seen - centre).square().mean(0) + _LEAST_VARIANCE
+            variance = self.variance if self.count else spread
             self.count += 1
             rate = max(1 - self.memory, 1 / self.count)
-            self.change = self.change + rate * ((seen - before).mean(0) - self.change)
-            centre = known.source + self.change
-            variance = (seen - centre).square().mean(0) + _LEAST_VARIANCE
-            self.variance = self.variance + rate * (variance - self.variance)
+            self.change = change + rate * (now - change)
+            self.variance = variance + rate * (spread - variance)
             means = centre - known.target
             self.weight = (1 + (means / self.cap).square()) ** -0.5
-            ratios = self.variance_weight * torch.log(self.variance / known.variance)
-        squares = self.variance_weight * (seen - centre).square() / self.variance
+            ratios = self.variance_weight * torch.log(variance / known.variance)
+        squares = self.variance_weight * (seen - centre).square() / variance
         cost = (seen * self._damped(means)).sum(1) + (squares * self._damped(ratios)).sum(1)
         return cost, mismatch(means, self.cap) + mismatch(ratios, self.cap), seen
 

@@ -10,19 +10,18 @@ import torch
 
 from policy_search.relaxed.gauge import Gauge
 from policy_search.relaxed.operations import Operation, simple_plan
-from policy_search.relaxed.policy import RelaxedPolicy
+from policy_search.relaxed.policy import SHUT, RelaxedPolicy
 
 _CROPS = 64  # for each magnitude
-_STEPS = 8  # between the bounds of a magnitude, even in the unit that is learnt; twice as many for angles of rotation
-_ROUNDS = 2  # warps that may begin away from rest
+_STEPS = 8  # between the bounds of a magnitude, even in the unit that is learnt
 # What a warp must bring to begin away from rest: share of the mismatch, and mismatch.
 _SHARE, _GAIN = 0.1, 0.1
 _TOLERANCE = 0.1  # mismatch that a turn may cost or must bring
 
 
 @torch.no_grad()
-def begin_warps(policy: RelaxedPolicy, gauge: Gauge) -> None:
-    """Begin at the warp that the images prefer, if they do, and again beside it.
+def begin_warp(policy: RelaxedPolicy, gauge: Gauge) -> None:
+    """Begin at the one warp that the images prefer, and shut all others, if there is one.
 
     Args:
         policy: the simple form; its base is changed in place.
@@ -31,22 +30,23 @@ def begin_warps(policy: RelaxedPolicy, gauge: Gauge) -> None:
     tried = _bare(policy)
     centres = tried.base["centre"]
     left = {k: o for k, o in enumerate(tried.operations) if o.matrix is not None}
-    least = gauge(tried, _CROPS, shifted=True)
-    for _ in range(_ROUNDS):
-        gaps = {}
-        for k, operation in left.items():
-            before = centres[k].item()
-            for raw in _raw_grid(operation):
-                centres[k] = raw
-                gaps[k, raw] = gauge(tried, _CROPS, shifted=True)
-            centres[k] = before
-        if not gaps:
-            return
-        k, raw = min(gaps, key=gaps.__getitem__)
-        if gaps[k, raw] > (1 - _SHARE) * least - _GAIN:
-            return
-        least, centres[k] = gaps[k, raw], raw
-        policy.base["centre"][policy.operations.index(left.pop(k))] = raw
+    rest, gaps = gauge(tried, _CROPS, shifted=True), {}
+    for k, operation in enumerate(tried.operations):
+        if operation.matrix is None:
+            continue
+        before = centres[k].item()
+        for raw in _raw_grid(operation):
+            centres[k] = raw
+            gaps[operation, raw] = gauge(tried, _CROPS, shifted=True)
+        centres[k] = before
+    if gaps:
+        operation, raw = min(gaps, key=gaps.__getitem__)
+        if gaps[operation, raw] < (1 - _SHARE) * rest - _GAIN:
+            for k, other in enumerate(policy.operations):
+                if other is operation:
+                    policy.base["centre"][k] = raw
+                elif other.matrix is not None:
+                    policy.base["gate"][k] = 4 * SHUT
 
 
 def _bare(policy: RelaxedPolicy) -> RelaxedPolicy:
@@ -66,9 +66,8 @@ def _bare(policy: RelaxedPolicy) -> RelaxedPolicy:
 def _raw_grid(operation: Operation) -> list[float]:
     """Raw centres of magnitudes between the bounds, without the bounds, where the gradient vanishes."""
     span = operation.magnitude
-    assert span is not None  # begin_warps has asked for it
-    steps = 2 * _STEPS if operation.name == "rotate" else _STEPS
-    places = torch.linspace(0, 1, steps + 1)[1:-1]
+    assert span is not None  # begin_warp has asked for it
+    places = torch.linspace(0, 1, _STEPS + 1)[1:-1]
     return places.logit().tolist()
 
 

@@ -26,25 +26,23 @@ from torch import Tensor
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler
 from policy_search.relaxed.discretise import discretise, sparse
-from policy_search.relaxed.gauge import Gauge
+from policy_search.relaxed.gauge import Gauge, is_clear
 from policy_search.relaxed.learner import Learner
 from policy_search.relaxed.moments import MomentCritic, reference
 from policy_search.relaxed.operations import PLAN, Plan, simple_plan
 from policy_search.relaxed.policy import SHUT, RelaxedPolicy
 from policy_search.relaxed.pool import CropPool
-from policy_search.relaxed.scan import begin_warps, rest_idle_turns
+from policy_search.relaxed.scan import begin_warp, rest_idle_turns
 from policy_search.relaxed.search import SearchDivergedError, SearchResult, StepReport
 from policy_search.relaxed.statistics import ImageStatistics
 
-# Sixteenths of the steps.
-_STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
+# Shares of the steps.
+_STRETCHES = {"levels": 1, "still": 5, "moving": 4, "moved": 2, "chosen": 3}
 LEAST_STEPS = 12  # so that every stretch has one
-_CROPS = 1024  # of each side, from which the reference moments are taken
+_CROPS = 1024  # that are kept of the source
+_REFERENCE = 2048  # of each side, from which the reference moments are taken
 _TYPICAL = 64  # of them, whose grey levels stand for the source's
-# A warp, or many operations for few, must bring the mismatch down by this share of it and by this much: added freedom
-# alone brings a little.
-_SHARE, _GAIN = 0.05, 0.3
-_LAST_SHARE = 0.3  # of the rates, in the last stretch
+_LAST_SHARE = 0.15  # of the rates, in the last stretch
 
 
 class TargetSettings(BaseModel):
@@ -56,7 +54,7 @@ class TargetSettings(BaseModel):
     operation_names: tuple[str, ...] = Field(default=(), description="names in the catalogue; empty for all")
     sub_policies: int = Field(default=8, ge=1)
     plan: Plan = Field(default=PLAN, description="the groups (or operations) that each stage chooses from")
-    steps: int = Field(default=1000, ge=LEAST_STEPS)
+    steps: int = Field(default=320, ge=LEAST_STEPS)
     batch: int = Field(default=8, ge=2, description="crops a step")
     crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
     margin: int = Field(default=64, ge=0, description="pixels of context around the crop, from which warps draw")
@@ -102,13 +100,16 @@ class TargetSearch:
         self.generator = first if on_cpu else torch.Generator(self.device).manual_seed(seed)
         self.measure = ImageStatistics(self.statistics.mean, self.statistics.deviation)
         self.pool = CropPool(source, _CROPS, size=s.crop, margin=s.margin, generator=self.generator)
-        shown = CropPool(target, _CROPS, size=s.crop, margin=0, generator=self.generator)
-        own, theirs = self.pool.measured(self.measure), shown.measured(self.measure)
+        # Without context, as crops with it never show the outer parts of an image.
+        own, theirs = (
+            CropPool(sampler, _REFERENCE, size=s.crop, margin=0, generator=self.generator).measured(self.measure)
+            for sampler in (source, target)
+        )
         levels = self.measure.count_levels(source.channels)
         self.known = reference(own, theirs)
         self._known_levels = reference(own[:, :levels], theirs[:, :levels])
-        self._before = own @ self.known.whiten
-        self._before_levels = own[:, :levels] @ self._known_levels.whiten
+        before = self.pool.measured(self.measure)
+        self._before, self._before_levels = before @ self.known.whiten, before[:, :levels] @ self._known_levels.whiten
         self.gauge = Gauge(self.pool, self._before, self.measure, self.known, fill=self.fill)
         # The simple form of the same stages. What has no smooth beginning (flips, solarize, ...) waits for the choices.
         self._rested = [(k, o) for entries in self.policy.stage_operations for k, o in entries if o.rests]
@@ -121,7 +122,7 @@ class TargetSearch:
         lengths, self._ends = 0, {}
         for name, share in _STRETCHES.items():
             lengths += share
-            self._ends[name] = round(s.steps * lengths / 16)
+            self._ends[name] = round(s.steps * lengths / sum(_STRETCHES.values()))
 
     @property
     def average(self) -> RelaxedPolicy:
@@ -170,16 +171,17 @@ class TargetSearch:
             if name == "still":
                 self._shut_geometry(policy)
             else:
-                begin_warps(policy, self.gauge)
+                begin_warp(policy, self.gauge)
             return self._make(policy, critic, shifted=name == "moving")
         if name == "moved":
             return self._make(self._simple(self.found["moving"]), critic)
         still, moved = (self._simple(self.found[n]) for n in ("still", "moved"))
         best = self._better(still, moved)
         if self.is_simple:
-            rest_idle_turns(best, self.gauge)
             fewest = sparse(best, self.gauge, self._typical(), self.statistics.deviation)
             best = self._better(fewest, best)
+            if best is not fewest:
+                rest_idle_turns(best, self.gauge)
             return self._make(best, critic)
         discretise(best, self.policy, self.gauge, self._typical(), self.statistics.deviation)
         return self._make(self.policy, critic)
@@ -194,7 +196,7 @@ class TargetSearch:
         """The plainer of two policies, unless the other one is clearly nearer to the target."""
         gaps = [self.gauge(policy) for policy in (plain, other)]
         self.found.setdefault("gaps", torch.tensor(gaps))
-        return other if gaps[1] < gaps[0] - max(_GAIN, _SHARE * gaps[0]) else plain
+        return other if is_clear(gaps[1], gaps[0]) else plain
 
     def _simple(self, state: dict[str, Tensor] | None = None) -> RelaxedPolicy:
         policy = RelaxedPolicy(
@@ -218,8 +220,10 @@ class TargetSearch:
 
     def _make(self, policy: RelaxedPolicy, critic: MomentCritic, **keywords: Any) -> Learner:
         s = self.settings
+        # One sub-policy has nothing to differ in: its base alone says what it does.
+        offset_share = s.offset_share if policy.sub_policies > 1 else 0.0
         return Learner(
-            policy, critic, fill=self.fill, size=s.crop, rate=s.rate, reach=s.reach, offset_share=s.offset_share,
+            policy, critic, fill=self.fill, size=s.crop, rate=s.rate, reach=s.reach, offset_share=offset_share,
             choice_share=s.choice_share, **keywords,
         )  # fmt: skip
 
