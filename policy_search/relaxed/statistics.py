@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from policy_search.relaxed.pyramid import texture
-from policy_search.relaxed.tone import LEVELS
+from policy_search.relaxed.tone import LEVELS, WHOLE
 
 # Bands of the sorted pixels whose mean is a statistic: shares of all pixels, dark to light.
 _BANDS = ((0.02, 0.1), (0.2, 0.3), (0.45, 0.55), (0.7, 0.8), (0.9, 0.98))
@@ -49,7 +49,8 @@ def _levels(image: Tensor) -> Tensor:
     Sorted by counting: pixels of one grey level share alike in the bands that reach into it, and in the gradient.
     """
     pixels = image[:, :, ::2, ::2].flatten(2)
-    places = (pixels.detach() * LEVELS).round_().clamp_(0, LEVELS).long()
+    # Rounded up in the middle: pixels half a level off the grid would fall to either side, two levels in one.
+    places = (pixels.detach() * LEVELS).add_(0.5 + WHOLE).floor_().clamp_(0, LEVELS).long()
     nothing = pixels.new_zeros(*pixels.shape[:2], int(LEVELS) + 1)
     counts = nothing.scatter_add(2, places, torch.ones_like(pixels))
     middles = nothing.scatter_add(2, places, pixels) / counts.clamp_min(1)
