@@ -7,6 +7,8 @@ the operation and magnitude that come nearest to those; for texture, the mismatc
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,46 +16,24 @@ import torch
 from torch import Tensor
 
 from policy_search.relaxed import tone
-from policy_search.relaxed.application import apply, compose_curve, compose_matrix, resolve
-from policy_search.relaxed.crops import PairSampler
-from policy_search.relaxed.moments import Reference, mismatch
-from policy_search.relaxed.operations import Operation
+from policy_search.relaxed.application import compose_curve, compose_matrix, resolve
+from policy_search.relaxed.gauge import is_clear
+from policy_search.relaxed.operations import PLAN, Operation
 from policy_search.relaxed.policy import NARROW, OPEN, SHUT, RelaxedPolicy
 from policy_search.relaxed.tone import LEVELS
-from policy_search.relaxed.warp import centre
 
 _CERTAIN = 6.0  # logit of the operation that a stage chooses; the others have 0
 _IMAGES = 192  # per candidate, where images decide
+_MANY = 384  # where they differ little
 _POINTS = 257  # magnitudes that are tried for each operation
-_CHUNK = 32
 # Changes of tone below this, in deviations of the data and in grey levels, are compared by the images: three operations
 # at rest truncate by a level or two together, as Albumentations' do.
 _NEGLIGIBLE, _LEVELS = 0.2, 3.0
 _SLIVER = 1e-4
 _AJAR = -1.0  # raw gate (open in 27 % of the draws) above which an operation counts as found
-_NEAR = (0, -3, 3, -6, 6, -9, 9, -12, 12)  # degrees about a chosen angle; the first of equals stays
+_ANGLES = [angle for angle in range(-80, 81, 20) if angle != 0]
+_CLIMBED, _CLIMBS = (0.03, 0.015), 4  # shares of the range of a magnitude, and the most steps of each
 _TOLERANCE = 0.1  # mismatch by which an operation must be better than none
-
-
-def distance(
-    policy: RelaxedPolicy,
-    source: PairSampler,
-    measure: Callable[[Tensor], Tensor],
-    known: Reference,
-    *,
-    crop: int,
-    margin: int,
-    fill: float,
-    count: int,
-) -> float:
-    """Mismatch of the mean statistics of `count` augmented crops; always the same crops and the same draws."""
-    generator, changes = torch.Generator().manual_seed(7), []
-    with torch.no_grad():
-        for _ in range(count // _CHUNK):
-            image, mask = source.sample(_CHUNK, crop + 2 * margin, generator)
-            seen, _ = apply(policy, image, mask, generator, fill=fill, size=crop)
-            changes.append((measure(seen) - measure(centre(image, crop))) @ known.whiten)
-    return mismatch(known.source + torch.cat(changes).mean(0) - known.target).item()
 
 
 @torch.no_grad()
@@ -63,15 +43,18 @@ def discretise(
     mismatch_of: Callable[[RelaxedPolicy, int], float],
     typical: Tensor,
     deviation: float,
-) -> None:
+) -> tuple[int, ...]:
     """Set the choices, gates and magnitudes of `policy` so that it does what `simple` does, stage by stage.
 
     Args:
         simple: one sub-policy, every operation a stage of its own.
         policy: starts from the identity; its base is changed in place.
         mismatch_of: mismatch of a policy over so many images.
-        typical: (1, C, H, W), an image with the source's grey levels.
+        typical: (1, C, H, W), an image with the source's grey levels, on the host, where choices are made.
         deviation: of the source's pixels, in [0, 1].
+
+    Returns:
+        The chosen operations, as places in `policy.operations`.
     """
     chooser = _Chooser(policy, simple, mismatch_of)
     matrix, curve = _middle(simple, typical)
@@ -79,13 +62,39 @@ def discretise(
         chooser.tone(curve, tone.histogram(typical), deviation)
     if matrix is not None:
         chooser.geometry_by_matrix(matrix[:2, :2])
+    if matrix is not None:
+        chooser.shapes(matrix[:2, :2])
     chooser.texture()
     if matrix is not None:
         chooser.geometry_by_images(matrix[:2, :2])
+    return tuple(k for k, _ in chooser.made.values())
+
+
+@torch.no_grad()
+def sparse(
+    simple: RelaxedPolicy, mismatch_of: Callable[[RelaxedPolicy, int], float], typical: Tensor, deviation: float
+) -> RelaxedPolicy:
+    """A copy of a simple form in which one operation of each kind acts and all others are shut.
+
+    Ten operations that act together can share one change of size or of contrast between them in many ways, and wander
+    along those. The arguments are as for `discretise`.
+    """
+    chosen = RelaxedPolicy(
+        simple.operations, sub_policies=1, plan=PLAN, generator=torch.Generator(), spread=0.0, start="identity"
+    ).to(simple.base["centre"].device)
+    kept = discretise(simple, chosen, mismatch_of, typical, deviation)
+    found = copy.deepcopy(simple)
+    found.base["gate"].fill_(4 * SHUT)
+    for k in kept:
+        for part in ("gate", "centre", "width"):
+            found.base[part][k] = chosen.base[part][k]
+            found.offset[part][:, :, k] = 0.0
+    return found
 
 
 def _middle(simple: RelaxedPolicy, typical: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """The composed matrix (3, 3) and curve (1, C, 256) with every magnitude in its middle and every gate decided."""
+    simple = copy.deepcopy(simple).cpu()
     draw = simple.draw(1, torch.Generator().manual_seed(0))
     gates = simple.raw("gate")[draw.sub_policy]
     certain = torch.where(gates > _AJAR, 1e3, -1e3).to(draw.logistic.dtype)
@@ -103,6 +112,7 @@ class _Chooser:
     ) -> None:
         self.policy, self.simple, self.mismatch_of = policy, simple, mismatch_of
         self.made: dict[int, tuple[int, float]] = {}  # stage -> operation and magnitude
+        self._gaps: dict[tuple[int, frozenset[tuple[int, tuple[int, float]]]], float] = {}
 
     def make(self, stage: int, choice: tuple[int, float] | None) -> None:
         """Let a stage do one operation at one magnitude, or nothing."""
@@ -122,6 +132,13 @@ class _Chooser:
         # How often and how widely it acts is as it was found, where the same operation was found.
         base["gate"][k], base["width"][k] = self._found(self.policy.operations[k].name) or (OPEN, NARROW)
         self.made[stage] = choice
+
+    def _gap(self, count: int) -> float:
+        """The mismatch with what is made, over so many images; measured once."""
+        key = (count, frozenset(self.made.items()))
+        if key not in self._gaps:
+            self._gaps[key] = self.mismatch_of(self.policy, count)
+        return self._gaps[key]
 
     def _found(self, name: str) -> tuple[float, float] | None:
         """Raw gate and width in the simple form; None where it was shut there."""
@@ -188,22 +205,71 @@ class _Chooser:
                 self.make(stage, min(options, key=lambda option: option[0])[1])
 
     def geometry_by_images(self, wanted: Tensor) -> None:
-        """The same choices again, by the images: no warp where it is as good."""
-        for stage in range(self.policy.stages):
-            options = self._warps(stage, wanted)
-            if options:
-                self._best(stage, [choice for _, choice in options])
-        for stage, (k, angle) in list(self.made.items()):
-            # The composed warp of the simple form may have shared a turn between rotation and shear.
-            if self.policy.operations[k].name == "rotate":
-                gaps = {}
-                for near in _NEAR:
-                    self.make(stage, (k, angle + near))
-                    gaps[angle + near] = self.mismatch_of(self.policy, _IMAGES)
-                self.make(stage, (k, min(gaps, key=gaps.__getitem__)))
+        """The same choices again, by the images: no warp where it is nearly as good.
+
+        A composed warp shares its turn between rotation and shear, and says nothing of it where cells lie at all
+        angles. So shapes are chosen without a turn, then a rotation is looked for among all, then shapes given that.
+        """
+        self.shapes(wanted)
+        turning = self._turning()
+        for stage in turning:
+            turns = [k for k, operation in self._warping(stage) if operation.name == "rotate"]
+            options = [choice for _, choice in self._warps(stage, wanted)]
+            self._best(stage, options + [(k, float(angle)) for k in turns for angle in _ANGLES], clearly=True)
+            self._climb(stage)
+        if any(stage in self.made for stage in turning):
+            self.shapes(wanted, turned=True)
+
+    def _turning(self) -> list[int]:
+        """Stages that can rotate."""
+        return [s for s in range(self.policy.stages) if any(o.name == "rotate" for _, o in self._warping(s))]
+
+    def shapes(self, wanted: Tensor, *, turned: bool = False) -> None:
+        """Choices of the other stages that warp, by the images; without any turn, unless it is to be kept."""
+        turning = self._turning()
+        if not turned:
+            for stage in turning:
+                self.make(stage, None)
+        for stage in (s for s in range(self.policy.stages) if self._warping(s) and s not in turning):
+            self._best(stage, [choice for _, choice in self._warps(stage, wanted)], clearly=True)
+            self._climb(stage)
+
+    def _warping(self, stage: int) -> list[tuple[int, Operation]]:
+        return self.candidates(stage, "matrix")
+
+    def _climb(self, stage: int) -> None:
+        """Move a chosen magnitude to either side as long as the images come nearer."""
+        if stage not in self.made:
+            return
+        k, magnitude = self.made[stage]
+        span = self.policy.operations[k].magnitude
+        assert span is not None  # only operations that rest are candidates
+        low, high = span.forward(span.low), span.forward(span.high)
+        place = (span.forward(magnitude) - low) / (high - low)
+
+        def gap(at: float) -> float:
+            value = low + (high - low) * min(max(at, 0.0), 1.0)
+            self.make(stage, (k, math.exp(value) if span.logarithmic else value))
+            return self._gap(_MANY)
+
+        for step in _CLIMBED:
+            for _ in range(_CLIMBS):
+                best = min((place, place - step, place + step), key=gap)
+                if best == place:
+                    break
+                place = best
+        # The lowest point of the parabola through the last three.
+        below, here, above = gap(place - step), gap(place), gap(place + step)
+        bend = below - 2 * here + above
+        if bend > 0:
+            place += step * min(max((below - above) / (2 * bend), -1.0), 1.0)
+        gap(place)
 
     def texture(self) -> None:
-        """The operation that is best alone, at the magnitude that it has in the simple form."""
+        """The operation that is best alone, at the magnitude that it has in the simple form; none if that is as good.
+
+        Asked when the shapes have come as near as they can alone: a little blur makes up for cells too small.
+        """
         for stage in range(self.policy.stages):
             options: list[tuple[int, float]] = []
             for k, operation in self.candidates(stage, "pixels"):
@@ -212,18 +278,21 @@ class _Chooser:
                 if self._found(operation.name) is not None:
                     options.append((k, ((table.low + table.high) / 2)[0, 0, at].item()))
             if options:
-                self._best(stage, options)
+                self._best(stage, options, clearly=True)
 
-    def _best(self, stage: int, options: list[tuple[int, float]]) -> None:
-        kept: tuple[int, float] | None = None
+    def _best(self, stage: int, options: list[tuple[int, float]], *, clearly: bool = False) -> None:
+        """Make the best choice, or none where none is better than nothing (clearly better, if asked for)."""
+        if not options:
+            return
         self.make(stage, None)
-        least = self.mismatch_of(self.policy, _IMAGES) - _TOLERANCE
+        nothing = self._gap(_IMAGES)
+        gaps = []
         for option in options:
             self.make(stage, option)
-            gap = self.mismatch_of(self.policy, _IMAGES)
-            if gap < least:
-                least, kept = gap, option
-        self.make(stage, kept)
+            gaps.append(self._gap(_IMAGES))
+        best = min(range(len(gaps)), key=gaps.__getitem__)
+        is_kept = is_clear(gaps[best], nothing) if clearly else gaps[best] < nothing - _TOLERANCE
+        self.make(stage, options[best] if is_kept else None)
 
     def _warps(self, stage: int, wanted: Tensor) -> list[tuple[float, tuple[int, float]]]:
         """Each candidate at its best magnitude, with its error, given what the other stages do.

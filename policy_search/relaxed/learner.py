@@ -10,6 +10,7 @@ Gauss-Newton steps. Geometry does not: what a warp draws into the crop makes its
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 from policy_search.relaxed.application import apply
 from policy_search.relaxed.moments import MomentCritic
 from policy_search.relaxed.policy import RelaxedPolicy
-from policy_search.relaxed.warp import centre, translation
+from policy_search.relaxed.pool import Batch
+from policy_search.relaxed.warp import translation
 
 _MOMENTUM, _SECOND = 0.8, 0.95  # of Adam; a long momentum would overshoot, as the critic's moments lag already
 _FORGET = 0.97  # of the Gauss-Newton matrix, a running average over steps
@@ -37,7 +39,7 @@ class Learner:
 
     Args:
         policy: changed in place.
-        critic: fresh.
+        critic: fresh; on the policy's device, where everything is computed.
         fill: of warps, in [0, 1].
         size: side of the crops that the critic sees.
         rate: largest change of a raw parameter a step.
@@ -67,8 +69,11 @@ class Learner:
         self.policy, self.critic = policy, critic
         self.fill, self.size, self.rate, self.reach, self.shifted = fill, size, rate, reach, shifted
         operations = policy.operations
-        self._learns = torch.tensor([only is None or o.name in only for o in operations]).float()
-        self._newton = torch.tensor([o.matrix is None and o.magnitude is not None for o in operations]).float()
+        device = policy.base["centre"].device
+        self._learns = torch.tensor([float(only is None or o.name in only) for o in operations], device=device)
+        self._newton = torch.tensor(
+            [float(o.matrix is None and o.magnitude is not None) for o in operations], device=device
+        )
         self._newton *= self._learns
         self._parameters = [p for group in (policy.base, policy.offset) for p in group.values()]
         self._centre = list(policy.base).index("centre")
@@ -79,49 +84,57 @@ class Learner:
         ]
         self.average = copy.deepcopy(policy).requires_grad_(False)
         spans = [o.magnitude if o.rests else None for o in operations]
-        self._begun = torch.tensor([0.0 if span is None else span.raw_centre(span.identity) for span in spans])
+        self._begun = torch.tensor(
+            [0.0 if span is None else span.raw_centre(span.identity) for span in spans], device=device
+        )
         zeros = [torch.zeros_like(p) for p in self._parameters]
         self.state: dict[str, Any] = {
             "step": 0,
             "rates": None,
             "momentum": zeros,
             "second": [z.clone() for z in zeros],
-            "matrix": torch.zeros(len(operations), len(operations)),
+            "matrix": torch.zeros(len(operations), len(operations), device=device),
         }
 
-    def step(self, image: Tensor, mask: Tensor, generator: torch.Generator, share: float) -> tuple[float, float]:
-        """One step on source crops (B, C, H, W) and masks; returns mean cost and mismatch.
+    def step(self, batch: Batch, before: Tensor, generator: torch.Generator, share: float) -> tuple[float, float]:
+        """One step on source crops; returns mean cost and mismatch.
 
         Args:
-            image, mask: with context around the middle `size`.
+            batch: with context around the middle `size`.
+            before: (B, D), the crops' whitened statistics.
             generator: all randomness.
             share: of the rates, for a schedule.
         """
         state = self.state
         if state["rates"] is None:
-            state["rates"] = self._calibrate(image, mask, generator)
-        cost, gap, seen = self.critic(self._augment(image, mask, generator), centre(image, self.size))
-        if not torch.isfinite(cost.mean() + gap):
-            return cost.mean().item(), gap.item()  # nothing is updated with it
-        step, mean = state["step"], seen.mean(0)
+            state["rates"] = self._calibrate(batch, generator)
+        cost, gap, seen = self.critic(self._augment(batch, generator), before)
+        mean = seen.mean(0)
         signs = self._signs(mean, generator) * self.critic.weight.sqrt()
         (probe,) = torch.autograd.grad((mean * signs).sum(), [self.policy.base["centre"]], retain_graph=True)
-        state["matrix"] = _FORGET * state["matrix"] + (1 - _FORGET) * torch.outer(probe, probe)
         centres = self.policy.base["centre"]
         tether = 0.5 * _TETHER * ((1 - self._newton) * (centres - self._begun).square()).sum()
         gradients = torch.autograd.grad(cost.mean() + tether, self._parameters)
-        with torch.no_grad():
-            self._adam(gradients, share)
-            if step >= _PATIENCE:
-                self._gauss_newton(gradients[self._centre], share)
-            decay = min(_AVERAGE, step / (step + 10))
-            for kept, now in zip(self.average.parameters(), self.policy.parameters(), strict=True):
-                kept.lerp_(now, 1 - decay)
-        state["step"] = step + 1
-        return cost.mean().item(), gap.item()
+        # The one transfer of a step.
+        found, mismatch = torch.stack([cost.detach().mean(), gap]).tolist()
+        if math.isfinite(found) and math.isfinite(mismatch):
+            self._update(probe, gradients, share)
+        return found, mismatch
 
-    def _augment(self, image: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-        shift = None
+    @torch.no_grad()
+    def _update(self, probe: Tensor, gradients: tuple[Tensor, ...], share: float) -> None:
+        state, step = self.state, self.state["step"]
+        state["matrix"] = _FORGET * state["matrix"] + (1 - _FORGET) * torch.outer(probe, probe)
+        self._adam(gradients, share)
+        if step >= _PATIENCE:
+            self._gauss_newton(gradients[self._centre], share)
+        decay = min(_AVERAGE, step / (step + 10))
+        for kept, now in zip(self.average.parameters(), self.policy.parameters(), strict=True):
+            kept.lerp_(now, 1 - decay)
+        state["step"] = step + 1
+
+    def _augment(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        shift, (image, mask, _) = None, batch
         if self.shifted:
             place = torch.rand(len(image), 2, generator=generator, device=image.device) - 0.5
             shift = translation(place[:, 0], place[:, 1])
@@ -135,11 +148,11 @@ class Learner:
         """Random signs: the variance of a gradient projected on them is the squared norm of its Jacobian."""
         return torch.randint(0, 2, like.shape, generator=generator, device=like.device).to(like.dtype) * 2 - 1
 
-    def _calibrate(self, image: Tensor, mask: Tensor, generator: torch.Generator, draws: int = 8) -> list[Tensor]:
+    def _calibrate(self, batch: Batch, generator: torch.Generator, draws: int = 8) -> list[Tensor]:
         """Rates of all parameters: `reach` over the sensitivity of the mean statistics, `rate` at the most."""
         squares = [torch.zeros_like(p) for p in self._parameters]
         for _ in range(draws):
-            seen = self._augment(image, mask, generator)
+            seen = self._augment(batch, generator)
             whitened = (self.critic.statistics(seen) @ self.critic.known.whiten).mean(0)
             found = torch.autograd.grad((whitened * self._signs(whitened, generator)).sum(), self._parameters)
             for square, gradient in zip(squares, found, strict=True):
@@ -165,7 +178,7 @@ class Learner:
         matrix = matrix + torch.diag(_DAMPING * matrix.diagonal() + _FLOOR)
         inside = self._newton[:, None] * self._newton
         matrix = matrix * inside + torch.diag(1 - self._newton)
-        change = _GAUSS_NEWTON * share * torch.linalg.solve(matrix, gradient * self._newton)
+        change = _GAUSS_NEWTON * share * torch.linalg.solve_ex(matrix, gradient * self._newton).result
         self._parameters[self._centre].sub_(change.clamp(-_LARGEST * share, _LARGEST * share))
 
     def state_dict(self) -> dict[str, Any]:
@@ -181,7 +194,12 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        state = copy.deepcopy(state)
+        state, device = copy.deepcopy(state), self.policy.base["centre"].device
         for name in ("policy", "average", "critic"):
             getattr(self, name).load_state_dict(state.pop(name))
-        self.state = state
+        lists = ("rates", "momentum", "second")
+        self.state = {
+            "step": state["step"],
+            "matrix": state["matrix"].to(device),
+            **{name: None if state[name] is None else [t.to(device) for t in state[name]] for name in lists},
+        }

@@ -39,7 +39,7 @@ def reference(source: Tensor, target: Tensor) -> Reference:
     """From statistics (N, D) of source and target crops; N well above D."""
     spread = (torch.cov(source.T) + torch.cov(target.T)) / 2
     diagonal = torch.diag(spread.diagonal())
-    spread = (1 - _SHRINKAGE) * spread + _SHRINKAGE * diagonal + _RESOLUTION**2 * torch.eye(len(spread)).to(spread)
+    spread = (1 - _SHRINKAGE) * spread + _SHRINKAGE * diagonal + _RESOLUTION**2 * torch.eye(len(spread), device=spread.device, dtype=spread.dtype)
     values, vectors = torch.linalg.eigh(spread.double())
     whiten = (vectors / values.sqrt()).to(spread.dtype)
     seen = target @ whiten
@@ -77,26 +77,29 @@ class MomentCritic:
         self.weight = torch.ones_like(known.source)
         self.count = 0
 
-    def __call__(self, augmented: Tensor, untouched: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, augmented: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Costs (B,) of augmented images (lower is nearer to the target), the mismatch (), whitened statistics (B, D).
 
-        `untouched` are the crops that `augmented` were made of. Takes the batch into the running moments, and leaves in
+        `before` (B, D) are the whitened statistics of the crops that `augmented` were made of. Takes the batch into the running moments, and leaves in
         `weight` (D,) how much each whitened coordinate still counts (iteratively reweighted least squares).
         """
         known = self.known
         seen = self.statistics(augmented) @ known.whiten
         with torch.no_grad():
-            before = self.statistics(untouched) @ known.whiten
+            now = (seen - before).mean(0)
+            # The batches before this one say where the moments are: judged by its own noise, a batch would learn to
+            # be quiet, and the quietest change is none.
+            change, centre = (self.change, known.source + self.change) if self.count else (now, known.source + now)
+            spread = (seen - centre).square().mean(0) + _LEAST_VARIANCE
+            variance = self.variance if self.count else spread
             self.count += 1
             rate = max(1 - self.memory, 1 / self.count)
-            self.change = self.change + rate * ((seen - before).mean(0) - self.change)
-            centre = known.source + self.change
-            variance = (seen - centre).square().mean(0) + _LEAST_VARIANCE
-            self.variance = self.variance + rate * (variance - self.variance)
+            self.change = change + rate * (now - change)
+            self.variance = variance + rate * (spread - variance)
             means = centre - known.target
             self.weight = (1 + (means / self.cap).square()) ** -0.5
-            ratios = self.variance_weight * torch.log(self.variance / known.variance)
-        squares = self.variance_weight * (seen - centre).square() / self.variance
+            ratios = self.variance_weight * torch.log(variance / known.variance)
+        squares = self.variance_weight * (seen - centre).square() / variance
         cost = (seen * self._damped(means)).sum(1) + (squares * self._damped(ratios)).sum(1)
         return cost, mismatch(means, self.cap) + mismatch(ratios, self.cap), seen
 
@@ -110,7 +113,7 @@ class MomentCritic:
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         """Continue where `state_dict` was taken."""
         for name, value in state.items():
-            setattr(self, name, value)
+            setattr(self, name, value.to(self.known.source.device) if isinstance(value, Tensor) else value)
 
 
 def mismatch(gap: Tensor, cap: float = 3.0) -> Tensor:

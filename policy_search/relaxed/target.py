@@ -25,25 +25,24 @@ from torch import Tensor
 
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler
-from policy_search.relaxed.discretise import discretise, distance
+from policy_search.relaxed.discretise import discretise, sparse
+from policy_search.relaxed.gauge import Gauge, is_clear
 from policy_search.relaxed.learner import Learner
 from policy_search.relaxed.moments import MomentCritic, reference
 from policy_search.relaxed.operations import PLAN, Plan, simple_plan
 from policy_search.relaxed.policy import SHUT, RelaxedPolicy
+from policy_search.relaxed.pool import CropPool
+from policy_search.relaxed.scan import begin_warp, rest_idle_turns
 from policy_search.relaxed.search import SearchDivergedError, SearchResult, StepReport
 from policy_search.relaxed.statistics import ImageStatistics
 
-# Sixteenths of the steps.
-_STRETCHES = {"levels": 1, "still": 4, "moving": 4, "moved": 4, "chosen": 3}
+# Shares of the steps.
+_STRETCHES = {"levels": 1, "still": 5, "moving": 4, "moved": 2, "chosen": 3}
 LEAST_STEPS = 12  # so that every stretch has one
-_CROPS = 1024  # of each side, from which the reference moments are taken
-_CHUNK = 64
-# A warp must bring the mismatch down by this share of it and by this much: its added freedom alone brings a little.
-_SHARE, _GAIN = 0.05, 0.3
-_TOLERANCE = 0.1  # mismatch that a turn may cost or must bring
-_ANGLES = range(-80, 81, 10)
-_SCANNED = 128  # crops per angle
-_LAST_SHARE = 0.3  # of the rates, in the last stretch
+_CROPS = 1024  # that are kept of the source
+_REFERENCE = 2048  # of each side, from which the reference moments are taken
+_TYPICAL = 64  # of them, whose grey levels stand for the source's
+_LAST_SHARE = 0.15  # of the rates, in the last stretch
 
 
 class TargetSettings(BaseModel):
@@ -55,7 +54,7 @@ class TargetSettings(BaseModel):
     operation_names: tuple[str, ...] = Field(default=(), description="names in the catalogue; empty for all")
     sub_policies: int = Field(default=8, ge=1)
     plan: Plan = Field(default=PLAN, description="the groups (or operations) that each stage chooses from")
-    steps: int = Field(default=1000, ge=LEAST_STEPS)
+    steps: int = Field(default=320, ge=LEAST_STEPS)
     batch: int = Field(default=8, ge=2, description="crops a step")
     crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
     margin: int = Field(default=64, ge=0, description="pixels of context around the crop, from which warps draw")
@@ -75,22 +74,43 @@ class TargetSearch:
         source: what is augmented.
         target: images of the target; their masks are never looked at.
         settings, seed: as ever.
+        device: where everything is computed.
     """
 
-    def __init__(self, source: PairSampler, target: PairSampler, settings: TargetSettings, seed: int) -> None:
-        self.source, self.settings = source, settings
+    def __init__(
+        self,
+        source: PairSampler,
+        target: PairSampler,
+        settings: TargetSettings,
+        seed: int,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.settings, self.device = settings, torch.device(device)
         self.statistics = source.statistics()
         self.fill = self.statistics.median / 255
-        self.generator = torch.Generator().manual_seed(seed)
+        # Weights are drawn on the CPU, so that a seed means the same start everywhere.
+        first = torch.Generator().manual_seed(seed)
         s = settings
-        self.measure = ImageStatistics(self.statistics.mean, self.statistics.deviation)
-        crops = [self._crops(sampler) for sampler in (source, target)]
-        self.known = reference(*(self._measured(c, self.measure) for c in crops))
-        self._known_levels = reference(*(self._measured(c, self.measure.levels) for c in crops))
         chosen = operations(*s.operation_names)
         self.policy = RelaxedPolicy(
-            chosen, sub_policies=s.sub_policies, plan=s.plan, generator=self.generator, spread=0.0, start="identity"
+            chosen, sub_policies=s.sub_policies, plan=s.plan, generator=first, spread=0.0, start="identity"
+        ).to(self.device)
+        on_cpu = self.device.type == "cpu"
+        self.generator = first if on_cpu else torch.Generator(self.device).manual_seed(seed)
+        self.measure = ImageStatistics(self.statistics.mean, self.statistics.deviation)
+        self.pool = CropPool(source, _CROPS, size=s.crop, margin=s.margin, generator=self.generator)
+        # Without context, as crops with it never show the outer parts of an image.
+        own, theirs = (
+            CropPool(sampler, _REFERENCE, size=s.crop, margin=0, generator=self.generator).measured(self.measure)
+            for sampler in (source, target)
         )
+        levels = self.measure.count_levels(source.channels)
+        self.known = reference(own, theirs)
+        self._known_levels = reference(own[:, :levels], theirs[:, :levels])
+        before = self.pool.measured(self.measure)
+        self._before, self._before_levels = before @ self.known.whiten, before[:, :levels] @ self._known_levels.whiten
+        self.gauge = Gauge(self.pool, self._before, self.measure, self.known, fill=self.fill)
         # The simple form of the same stages. What has no smooth beginning (flips, solarize, ...) waits for the choices.
         self._rested = [(k, o) for entries in self.policy.stage_operations for k, o in entries if o.rests]
         self._tone = frozenset(o.name for _, o in self._rested if o.curve is not None)
@@ -102,7 +122,7 @@ class TargetSearch:
         lengths, self._ends = 0, {}
         for name, share in _STRETCHES.items():
             lengths += share
-            self._ends[name] = round(s.steps * lengths / 16)
+            self._ends[name] = round(s.steps * lengths / sum(_STRETCHES.values()))
 
     @property
     def average(self) -> RelaxedPolicy:
@@ -123,11 +143,12 @@ class TargetSearch:
         assert learner is not None  # _begin has just made it
         first = max((end for end in self._ends.values() if end <= self.done), default=0)
         passed = (self.done - first) / (self._ends[name] - first)
-        image, mask = self.source.sample(s.batch, s.crop + 2 * s.margin, self.generator)
+        batch = self.pool.sample(s.batch, self.generator)
+        before = self._before_levels if name == "levels" else self._before
         # The last stretch starts near its end, and is not to be shaken out of it.
         most = _LAST_SHARE if name == "chosen" else 1.0
         share = most * min(1.0, 0.05 + 1.9 * (1 - passed))
-        cost, gap = learner.step(image, mask, self.generator, share)
+        cost, gap = learner.step(batch, before[batch.which], self.generator, share)
         report = StepReport(self.done, 0.0, gap, 0.0, cost, 0.0, 1.0, {})
         if not (abs(cost) < float("inf") and abs(gap) < float("inf")):
             raise SearchDivergedError(
@@ -150,18 +171,19 @@ class TargetSearch:
             if name == "still":
                 self._shut_geometry(policy)
             else:
-                self._scan_angles(policy)
+                begin_warp(policy, self.gauge)
             return self._make(policy, critic, shifted=name == "moving")
         if name == "moved":
             return self._make(self._simple(self.found["moving"]), critic)
         still, moved = (self._simple(self.found[n]) for n in ("still", "moved"))
-        gaps = [self._distance(policy) for policy in (still, moved)]
-        self.found["gaps"] = torch.tensor(gaps)
-        best = moved if gaps[1] < gaps[0] - max(_GAIN, _SHARE * gaps[0]) else still
+        best = self._better(still, moved)
         if self.is_simple:
-            self._rest_idle_turns(best)
+            fewest = sparse(best, self.gauge, self._typical(), self.statistics.deviation)
+            best = self._better(fewest, best)
+            if best is not fewest:
+                rest_idle_turns(best, self.gauge)
             return self._make(best, critic)
-        discretise(best, self.policy, self._distance, self._typical(), self.statistics.deviation)
+        discretise(best, self.policy, self.gauge, self._typical(), self.statistics.deviation)
         return self._make(self.policy, critic)
 
     @property
@@ -169,6 +191,12 @@ class TargetSearch:
         """Whether no stage has a choice, so that the simple form is the policy asked for."""
         stages = self.policy.stage_operations
         return self.settings.sub_policies == 1 and all(len(entries) == 1 and entries[0][1].rests for entries in stages)
+
+    def _better(self, plain: RelaxedPolicy, other: RelaxedPolicy) -> RelaxedPolicy:
+        """The plainer of two policies, unless the other one is clearly nearer to the target."""
+        gaps = [self.gauge(policy) for policy in (plain, other)]
+        self.found.setdefault("gaps", torch.tensor(gaps))
+        return other if is_clear(gaps[1], gaps[0]) else plain
 
     def _simple(self, state: dict[str, Tensor] | None = None) -> RelaxedPolicy:
         policy = RelaxedPolicy(
@@ -178,7 +206,7 @@ class TargetSearch:
             generator=torch.Generator().manual_seed(0),
             spread=0.0,
             start="identity",
-        )
+        ).to(self.device)
         if state is not None:
             policy.load_state_dict(state)
         return policy
@@ -190,44 +218,12 @@ class TargetSearch:
                 if operation.matrix is not None:
                     policy.base["gate"][k] = 4 * SHUT
 
-    def _scan_angles(self, policy: RelaxedPolicy) -> None:
-        """Begin at the angle that the images prefer, if they do: far from it, no gradient leads there."""
-        at = next((k for k, operation in enumerate(policy.operations) if operation.name == "rotate"), None)
-        if at is None:
-            return
-        span, centres = policy.operations[at].magnitude, policy.base["centre"]
-        assert span is not None  # rotate has angles
-        with torch.no_grad():
-            gaps = {}
-            for angle in _ANGLES:
-                centres[at] = span.raw_centre(angle)
-                gaps[angle] = self._distance(policy, _SCANNED)
-            best = min(gaps, key=gaps.__getitem__)
-            centres[at] = span.raw_centre(best if gaps[best] < 0.9 * gaps[0] - _TOLERANCE else 0)
-
-    def _rest_idle_turns(self, policy: RelaxedPolicy) -> None:
-        """Take back rotation and shear where the images do not ask for them: they wander where nothing shows them."""
-        gap = self._distance(policy)
-        centres = policy.base["centre"]
-        with torch.no_grad():
-            for k, operation in enumerate(policy.operations):
-                span, make = operation.magnitude, operation.matrix
-                if span is None or make is None:
-                    continue
-                if abs(torch.linalg.det(make(torch.tensor([float(span.high)])))[0].item() - 1) > 1e-3:
-                    continue  # it changes the size of the cells: no turn
-                before = centres[k].item()
-                centres[k] = span.raw_centre(span.identity)
-                without = self._distance(policy)
-                if without < gap + _TOLERANCE:
-                    gap = min(gap, without)
-                else:
-                    centres[k] = before
-
     def _make(self, policy: RelaxedPolicy, critic: MomentCritic, **keywords: Any) -> Learner:
         s = self.settings
+        # One sub-policy has nothing to differ in: its base alone says what it does.
+        offset_share = s.offset_share if policy.sub_policies > 1 else 0.0
         return Learner(
-            policy, critic, fill=self.fill, size=s.crop, rate=s.rate, reach=s.reach, offset_share=s.offset_share,
+            policy, critic, fill=self.fill, size=s.crop, rate=s.rate, reach=s.reach, offset_share=offset_share,
             choice_share=s.choice_share, **keywords,
         )  # fmt: skip
 
@@ -236,24 +232,9 @@ class TargetSearch:
         s = self.settings
         return MomentCritic(measure, known, memory=s.memory, variance_weight=s.variance_weight)
 
-    def _crops(self, sampler: PairSampler) -> list[Tensor]:
-        return [sampler.sample(_CHUNK, self.settings.crop, self.generator)[0] for _ in range(_CROPS // _CHUNK)]
-
-    @staticmethod
-    def _measured(crops: list[Tensor], measure: Callable[[Tensor], Tensor]) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([measure(crop) for crop in crops])
-
-    def _distance(self, policy: RelaxedPolicy, count: int = 512) -> float:
-        s = self.settings
-        return distance(
-            policy, self.source, self.measure, self.known, crop=s.crop, margin=s.margin, fill=self.fill, count=count
-        )
-
     def _typical(self) -> Tensor:
-        """Many crops as one tall image: the source's grey levels."""
-        image, _ = self.source.sample(_CHUNK, self.settings.crop, torch.Generator().manual_seed(1))
-        return image.transpose(0, 1).flatten(1, 2)[None]
+        """Many crops as one tall image (1, C, H, W) on the host: the source's grey levels."""
+        return self.pool.middles(_TYPICAL).transpose(0, 1).flatten(1, 2)[None].cpu()
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything that `step` reads or changes, except data, settings and the reference moments."""
@@ -293,6 +274,7 @@ def search_target(
     settings: TargetSettings | None = None,
     seed: int,
     on_step: Callable[[StepReport], None] | None = None,
+    device: torch.device | str = "cpu",
 ) -> SearchResult:
     """Learn a policy that turns source images into images like the target's.
 
@@ -302,6 +284,7 @@ def search_target(
         settings: defaults when None.
         seed: equal seed, data, settings and thread count give an equal result, bit for bit, on a CPU.
         on_step: called after every step; what it raises stops the search.
+        device: where everything is computed.
 
     Raises:
         DataError: images that cannot be used.
@@ -309,7 +292,8 @@ def search_target(
     """
     settings = settings or TargetSettings()
     images = target if not isinstance(target, Sequence) else unlabelled(target)
-    search = TargetSearch(CropSampler(source) if isinstance(source, Sequence) else source, images, settings, seed)
+    sampler = CropSampler(source) if isinstance(source, Sequence) else source
+    search = TargetSearch(sampler, images, settings, seed, device=device)
     history: list[StepReport] = []
     while search.done < settings.steps:
         history.append(search.step())
