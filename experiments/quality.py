@@ -29,7 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from quality_data import Culture, load_culture
-from quality_policies import OURS, POSED, ROWS, Searches, forget, policy
+from quality_policies import EACH, OURS, POSED, ROWS, Found, Searches, forget, policy
 from quality_report import report
 from steps import commit, environment, write_result
 
@@ -39,9 +39,11 @@ from policy_search.relaxed import SearchDivergedError, SearchSettings
 from policy_search.relaxed.target import TargetSettings
 from policy_search.relaxed.threads import one_thread
 from policy_search.study.objectives import ProbeObjective
-from policy_search.study.probe import DEFAULT, ProbeError, ProbeSettings
+from policy_search.study.probe import ProbeError, ProbeSettings
 
 CULTURES = ("demo", "livecell")
+# Longer than a study's: a start that is still learning gains more from any further step than from an augmentation.
+PROBE = ProbeSettings(base_steps=600, steps=200)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Plan:
     peer: Path | None
     searches: Searches
     rows: tuple[str, ...] = ROWS
-    probe: ProbeSettings = DEFAULT
+    probe: ProbeSettings = PROBE
 
 
 def run_seed(plan: Plan, name: str, seed: int) -> None:
@@ -85,24 +87,38 @@ def run_cell(plan: Plan, culture: Culture, objective: ProbeObjective, row: str, 
         found = policy(row, culture, seed=seed, searches=plan.searches, folder=policies, peer=plan.peer)
         if found is None:
             return
-        same["content_hash"] = found.document.content_hash
+        same["content_hash"] = found.key
         if _done(file, same):
             return
         # The common start belongs to no policy: it is trained outside of the measured time.
         objective.prepare(seed)
         started = time.process_time()
-        score = objective.score(found.document, seed=seed)
+        ap50, matched = scores(objective, found, seed)
         facts |= {
             "search_cpu_s": found.search_cpu_s,
             "probe_cpu_s": round(time.process_time() - started, 2),
-            "ap50": dict(score.ap50),
-            "matched": dict(score.domains),
+            "ap50": ap50,
+            "matched": matched,
         }
     except (SearchDivergedError, ProbeError) as error:
         facts["error"] = str(error)
     write_json(file, facts | same)
     mean = "failed" if "error" in facts else f"AP50 {sum(facts['ap50'].values()) / len(facts['ap50']):.3f}"
     print(f"{culture.name}, seed {seed}, {row}: {mean}", flush=True)
+
+
+def scores(objective: ProbeObjective, found: Found, seed: int) -> tuple[dict[str, float], dict[str, float]]:
+    """AP50 and matched instances by unseen type: of one training, or of one a type where each has its own policy."""
+    if found.by_type is None:
+        score = objective.score(found.document, seed=seed)
+        return dict(score.ap50), dict(score.domains)
+    ap50, matched = {}, {}
+    for domain in objective.data.domains:
+        alone = objective.restricted(domain.name)
+        score = alone.score(found.by_type[domain.name], seed=seed)
+        ap50 |= score.ap50
+        matched |= score.domains
+    return ap50, matched
 
 
 def cell_file(out: Path, culture: str, row: str, seed: int) -> Path:
@@ -128,7 +144,7 @@ def remove(out: Path, rows: list[str]) -> None:
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         raise InputError(f"--again {unknown[0]}: expected one of {', '.join(ROWS)}")
-    for row in {*rows, *([POSED] if set(rows) & set(OURS) else [])}:
+    for row in {*rows, *([POSED, EACH] if set(rows) & set(OURS) else [])}:
         for folder in (out / "policies").glob("*"):
             forget(row, folder)
         for file in (out / "cells").glob(f"*/{row}-*.json"):
@@ -155,7 +171,7 @@ def run(options: argparse.Namespace) -> None:
     """All that the options ask for, and the tables."""
     out, cultures, seeds = Path(options.out), tuple(dict.fromkeys(options.data)), range(options.seeds)
     source = SearchSettings() if options.source_steps is None else SearchSettings(steps=options.source_steps)
-    target = TargetSettings(steps=options.target_steps)
+    target = TargetSettings() if options.target_steps is None else TargetSettings(steps=options.target_steps)
     plan = Plan(
         out,
         Path(options.root) if options.root else None,
@@ -208,9 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--budget", type=float, default=300, help="CPU seconds that the searches of a row may take")
     parser.add_argument("--source-steps", type=int, help="of the source-mode search; its default if not given")
-    parser.add_argument(
-        "--target-steps", type=int, default=300, help="for every unseen type; the default fits --budget"
-    )
+    parser.add_argument("--target-steps", type=int, help="for every unseen type; target mode's default if not given")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", required=True, help="folder of the journal; a second start goes on in it")
     parser.add_argument("--record", action="store_true", help="write experiments/results/quality.* too")

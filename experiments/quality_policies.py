@@ -23,10 +23,10 @@ from policy_search.study.trivial import NAME as TRIVIAL
 from policy_search.study.trivial import trivial_augment
 
 PEER = {"autoalbument_searched": "searched", "autoalbument_emitted": "emitted"}  # row → reading of the same file
-SOURCE, TARGET, POSED = "ours_source", "ours_target", "ours_target_pose"
-OURS = (SOURCE, TARGET, POSED)
+SOURCE, TARGET, POSED, EACH = "ours_source", "ours_target", "ours_target_pose", "ours_target_each"
+OURS = (SOURCE, TARGET, POSED, EACH)
 ROWS = (*BASELINES, TRIVIAL, *PEER, *OURS)
-_POSE = "part_pose"  # of the source-mode policy; not a row
+_POSE, _EACH = "part_pose", "part_target_"  # of the source-mode policy, of one unseen type; no rows
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,20 @@ class Searches:
 
 @dataclass(frozen=True)
 class Found:
-    """A policy, and the CPU seconds of its search: 0 where none was needed, None where nobody wrote them down."""
+    """A policy, and the CPU seconds of its search: 0 where none was needed, None where nobody wrote them down.
+
+    Where `by_type` is given, every unseen type has its own policy and training; `document` is the mixture of all.
+    """
 
     document: PolicyDocument
     search_cpu_s: float | None
+    by_type: Mapping[str, PolicyDocument] | None = None
+
+    @property
+    def key(self) -> str:
+        """Tells whether it has changed: the hashes of all its documents."""
+        documents = self.by_type.values() if self.by_type is not None else [self.document]
+        return "+".join(document.content_hash for document in documents)
 
 
 def policy(
@@ -100,6 +110,11 @@ class _Shelf:
             assert pose is not None  # written with the source-mode policy
             spent = [found.search_cpu_s or 0.0 for found in (target, source)]
             return Found(_named(in_turn(target.document, pose.document), POSED, self.seed), sum(spent))
+        if row == EACH:
+            mixture = self.get(TARGET)
+            parts = {name: self._read(_part(name)) for name in self.culture.targets}
+            by_type = {name: part.document for name, part in parts.items() if part is not None}
+            return Found(_named(mixture.document, EACH, self.seed), mixture.search_cpu_s, by_type)
         kept = self._read(row)
         if kept is not None:
             return kept
@@ -125,6 +140,7 @@ class _Shelf:
         for name, images in self.culture.targets.items():
             result = search_target(pairs, images, settings=settings, seed=self.seed, on_step=self._watch(started))
             documents[name] = _exported(result, self.culture)
+            self._write(_part(name), documents[name], started)
         return one_of(documents)
 
     def _watch(self, started: float) -> Callable[[Any], None]:
@@ -138,7 +154,7 @@ class _Shelf:
         return check
 
     def _settings(self, row: str) -> dict[str, Any]:
-        settings = self.searches.target if row == TARGET else self.searches.source
+        settings = self.searches.target if row.startswith((TARGET, _EACH)) else self.searches.source
         return json.loads(settings.model_dump_json())  # type: ignore[no-any-return]
 
     def _file(self, row: str) -> Path:
@@ -164,10 +180,14 @@ class _Shelf:
 
 def forget(row: str, folder: Path) -> None:
     """Remove the searched policies of a row, so that they are searched again."""
-    parts = {SOURCE: (SOURCE, _POSE), TARGET: (TARGET,), POSED: ()}.get(row, ())
+    parts = {SOURCE: (SOURCE, _POSE), TARGET: (TARGET, f"{_EACH}*")}.get(row, ())
     for part in parts:
         for file in folder.glob(f"{part}-*.json"):
             file.unlink()
+
+
+def _part(cell_type: str) -> str:
+    return f"{_EACH}{cell_type}"
 
 
 def one_of(documents: Mapping[str, PolicyDocument]) -> PolicyDocument:

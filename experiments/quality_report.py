@@ -60,6 +60,10 @@ def report(facts: dict[str, Any]) -> str:
         "correction for the number of comparisons. The best naive strategy is picked on these same seeds: this favours",
         "it.",
         "",
+        "*ours_target* is one policy for all unseen types (one of as many searched ones, at random) and one training,",
+        "like every other row. *ours_target_each* is what the command is for, one target at a time: a policy and a",
+        "training for each type, scored on that type alone; its probe seconds are those of all these trainings.",
+        "",
         "Ours are searched anew for every seed; AutoAlbument's policy is one search. In target mode the images of the",
         "unseen types that are searched on, without labels, include the train images that are scored on. Search: CPU",
         f"seconds of all searches of a row, at most {facts['budget_cpu_s']:.0f}; probe: CPU seconds of a policy's "

@@ -109,7 +109,8 @@ def test_a_second_start_repeats_nothing_but_what_is_asked_for(
     assert {row: os.stat(file).st_ino for row, file in files.items()} == before
     assert searched == []
     remove(plan.out, ["ours_target"])
-    assert [row for row in ROWS if not files[row].exists()] == ["ours_target", "ours_target_pose"]
+    built = ["ours_target", "ours_target_pose", "ours_target_each"]
+    assert [row for row in ROWS if not files[row].exists()] == built
     run_seed(plan, "livecell", 0)
     assert searched == [1]
     again = quality.cells(plan.out, ("livecell",), range(1))
@@ -124,7 +125,27 @@ def test_pose_follows_the_target_policy(plan: Plan, scored: list[dict[str, objec
         b.transforms[0].to_dict() for b in branches
     ]
     both = in_turn(target, pose)
-    assert both.content_hash == scored[-1]["content_hash"]
+    assert [both.content_hash] == [cell["content_hash"] for cell in scored if cell["policy"] == "ours_target_pose"]
+
+
+def test_a_policy_a_type_is_scored_on_its_type_alone(plan: Plan, scored: list[dict[str, object]]) -> None:
+    """With one type the mixture has one branch: the same policy by another path, so the same draws of an image."""
+    alone = load_policy(plan.out / "policies" / "livecell" / "part_target_BV2-0.json")
+    culture = load_culture("livecell", plan.root, None)
+    (cell,) = (c for c in scored if c["policy"] == "ours_target_each")
+    assert cell["content_hash"] == alone.content_hash
+    expected = quality.ProbeObjective(culture.study, PROBE).score(alone, seed=0)
+    assert cell["ap50"] == dict(expected.ap50)
+
+
+def test_each_domain_is_trained_for_apart(plan: Plan) -> None:
+    culture = load_culture("livecell", plan.root, plan.root)
+    objective = quality.ProbeObjective(culture.study, PROBE)
+    assert [d.name for d in culture.study.domains] == ["BV2", "Usiigaci"]
+    policies = {"BV2": quality_policies.baseline("flip"), "Usiigaci": quality_policies.baseline("crop")}
+    ap50, _ = quality.scores(objective, quality_policies.Found(policies["BV2"], 0.0, policies), 0)
+    whole = {name: dict(objective.score(policy, seed=0).ap50) for name, policy in policies.items()}
+    assert ap50 == {name: whole[name][name] for name in policies}
 
 
 def test_budget_is_kept(root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +57,11 @@ class ProbeObjective:
         """Train the common start at `seed` now, unless it is there: for who measures what one policy costs."""
         if seed not in self._bases:
             self._bases[seed] = train_base(self.data.train, seed=seed, settings=self.settings)
+
+    def restricted(self, domain: str) -> ProbeObjective:
+        """The same objective, its common starts included, on one domain alone."""
+        alone = tuple(d for d in self.data.domains if d.name == domain)
+        return replace(self, data=replace(self.data, domains=alone))
 
     def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
         """See `Objective`."""
