@@ -159,6 +159,17 @@ def test_what_has_sunk_is_put_back(temperature: float) -> None:
     assert min(keep.strengths(policy).values()) < 0.7
 
 
+def test_bounds_of_all_or_nothing_are_approached_and_not_chased() -> None:
+    policy = make(spread=0.3)
+    keep = floors(policy, abrupt=0.0, variety=0.99, group=0.0, operation=0.0)
+    for _ in range(200):
+        keep.restore(policy)
+    effects = operation_effects(policy)
+    assert sum(effects[o.name].chance for o in policy.operations if not carries(o)) < 1e-3
+    assert variety(policy.log_weight().exp(), policy.allowed).min() > 0.98
+    assert all(value.abs().max() < 30 for value in policy.state_dict().values())
+
+
 def test_floors_without_operations_to_carry_them_ask_for_nothing() -> None:
     policy = make("invert", "posterize")
     keep = floors(policy)
