@@ -160,21 +160,22 @@ def report(facts: dict[str, Any]) -> str:
     lines = [
         "# Source mode: strength against critic distance",
         "",
-        f"{facts['date']}, one thread, torch {facts['versions']['torch']}, {sum(r['cpu_s'] for r in runs) / 60:.0f} CPU "
-        f"minutes in all. {s['warmup']} + {s['steps']} steps, crops of {s['crop']} x {s['crop']}, seeds {seeds}, "
+        f"{facts['date']}, one thread, torch {facts['versions']['torch']}, {sum(r['cpu_s'] for r in runs) / 60:.0f}",
+        f"CPU minutes in all. {s['warmup']} + {s['steps']} steps, crops of {s['crop']} x {s['crop']}, seeds {seeds},",
         "otherwise the defaults. All figures also in `strength.json`. Written by",
         "",
         "```",
         "python experiments/strength.py --root LIVECELL_FOLDER",
         "```",
         "",
-        "*reached*: by the search's own critic, mean of the last quarter of the steps, one figure a seed. *spread*: ",
+        "*reached*: by the search's own critic, mean of the last quarter of the steps, one figure a seed. *spread*:",
         "between two draws of one image under the policy found, in the frozen feature space (another one for each",
-        "seed). *Strength* of an operation: its chance times how far its magnitude varies to both sides of the identity",
-        "(`relaxed/strengths.py`), of what it is before learning; of a group: the mean of its operations that carry it.",
-        f"Floors: {floors['group']} for groups, {floors['operation']} for these operations. *abrupt*: chance of the",
-        f"other ones (solarize, posterize, invert, equalize, autocontrast, tone_curve), at most {floors['abrupt']}.",
-        "*Constraint off*: the same search and settings, but the policy only lowers the distance: no spread, no floors.",
+        "seed). *Strength* of an operation: its chance times how far its magnitude varies, to both sides of the",
+        "identity (`relaxed/strengths.py`), of what it is before learning; of a group: the mean of its operations that",
+        f"carry it. Floors: {floors['group']} for groups, {floors['operation']} for these operations. *abrupt*: chance",
+        f"of the others (solarize, posterize, invert, equalize, autocontrast, tone_curve), at most {floors['abrupt']}.",
+        "*Constraint off*: the same search and settings, but the policy only lowers the distance: no spread, no",
+        "floors, no bound on the abrupt ones.",
         "",
         f"Collapsed (less than {GONE} of the strength is left, or all magnitudes lie on one side), of {len(off)} "
         f"searches with the constraint off: {collapsed}. Of {len(on)} with it: "

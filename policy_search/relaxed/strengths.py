@@ -156,7 +156,7 @@ class Floors:
     Args:
         policy: as it starts.
         group: least strength of every group, the mean over its operations that carry it (see `carries`).
-        operation: least strength of each of these operations.
+        operation: least strength of each of these operations; with 0 their ranges still have to hold the identity.
         variety: least variety of every stage.
         abrupt: largest chance that an image meets one of the operations that do not carry.
     """
@@ -177,6 +177,10 @@ class Floors:
             self._start = self._bounds.moments(raw, self._weight(raw["choice"], policy.temperature)).strength
         floors = [group] * len(self.groups) + [operation] * len(carriers) + [variety] * policy.stages + [1 - abrupt]
         self._floors = torch.tensor(floors, device=device)
+        # Variety and the chance of no abrupt operation are at most 1.
+        shares = torch.tensor([False] * (len(floors) - policy.stages - 1) + [True] * (policy.stages + 1), device=device)
+        above = _ABOVE * self._floors
+        self._aims = torch.where(shares, torch.minimum(above, (1 + self._floors) / 2), above)
 
     def strengths(self, policy: RelaxedPolicy) -> dict[str, Tensor]:
         """Of every group."""
@@ -199,7 +203,7 @@ class Floors:
                 values = torch.cat(
                     [self._mean @ relative, relative, variety(weight, self._allowed), (1 - others).reshape(1)]
                 )
-                lack = torch.relu(_ABOVE * self._floors - values) * (values < self._floors)
+                lack = torch.relu(self._aims - values) * (values < self._floors)
                 loss = lack.square().sum() / 2
                 slopes = dict(zip(raw, torch.autograd.grad(loss, list(raw.values())), strict=True))
             with torch.no_grad():
