@@ -102,3 +102,26 @@ def real_root() -> Path:
     if not (root / "annotations").is_dir():
         pytest.skip(f"no real images in {root}: set LIVECELL_ROOT to a LIVECell folder to run this test")
     return root
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny search that nobody interrupted; tests leave it as it is."""
+    from policy_search.search_run import run_search  # loads torch, which most tests do without
+    from tests.search_runs import STEPS, tiny
+
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert run_search(tiny(out)).made == len(STEPS)
+    return out
+
+
+@pytest.fixture
+def no_picture(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture takes longer than all the rest of a tiny run; the run that nobody interrupted and those in processes
+    of their own make it."""
+    from policy_search import search_run
+
+    def write(document: object, dataset: object, path: Path, *, seed: int) -> None:
+        path.write_bytes((whole / "preview.png").read_bytes())
+
+    monkeypatch.setattr(search_run, "save_preview", write)

@@ -144,8 +144,8 @@ def test_nan_and_a_dead_critic_name_step_and_losses(run, tmp_path: Path, monkeyp
         return make
 
     for value, words in (
-        (float("nan"), "diverged at step -30: critic loss = nan, distance = nan"),
-        (0.0, "diverged at step -11: the critic has collapsed"),
+        (float("nan"), "diverged at step -60: critic loss = nan, distance = nan"),
+        (0.0, "diverged at step -41: the critic has collapsed"),
     ):
         monkeypatch.setattr(search_run, "Search", spoilt(value))
         out = tmp_path / str(value)

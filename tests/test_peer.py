@@ -62,9 +62,10 @@ def test_a_finished_search_gives_the_last_policy(peer: Peer, tmp_path: Path) -> 
     assert not run.stopped
     assert run.timing == {"steps_cpu": [0.1]}
     assert 0.3 < run.cpu_s < 3
-    # A child begins as a copy of this process, and Linux counts that.
+    # Linux counts the moment before the command is loaded, in which the child is a copy of this process (hundreds of MB
+    # where PyTorch is loaded; the peer itself needs 5 GB): the larger of the two, and not the sum.
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    assert 5 < run.peak_mb < 500 + own
+    assert 5 < run.peak_mb < max(500, 1.01 * own)
 
 
 def test_the_budget_ends_a_search_and_keeps_what_it_found(peer: Peer, tmp_path: Path) -> None:

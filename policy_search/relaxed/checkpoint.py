@@ -15,7 +15,7 @@ from policy_search.cells.files import replacing
 from policy_search.relaxed.search import Search, SearchSettings
 from policy_search.relaxed.target import TargetSearch, TargetSettings
 
-SCHEMA = 1
+SCHEMA = 2
 _REMEDY = "Choose another --out, or delete the folder to start over."
 
 

@@ -39,7 +39,11 @@ def reference(source: Tensor, target: Tensor) -> Reference:
     """From statistics (N, D) of source and target crops; N well above D."""
     spread = (torch.cov(source.T) + torch.cov(target.T)) / 2
     diagonal = torch.diag(spread.diagonal())
-    spread = (1 - _SHRINKAGE) * spread + _SHRINKAGE * diagonal + _RESOLUTION**2 * torch.eye(len(spread), device=spread.device, dtype=spread.dtype)
+    spread = (
+        (1 - _SHRINKAGE) * spread
+        + _SHRINKAGE * diagonal
+        + _RESOLUTION**2 * torch.eye(len(spread), device=spread.device, dtype=spread.dtype)
+    )
     values, vectors = torch.linalg.eigh(spread.double())
     whiten = (vectors / values.sqrt()).to(spread.dtype)
     seen = target @ whiten

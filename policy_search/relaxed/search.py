@@ -2,8 +2,9 @@
 
 Two modes. *Matching* (`real` given): the policy turns the source's pairs into pairs like the real ones. *Source* (no
 `real`): matching a data set with itself is solved by doing nothing, so the policy is asked for the widest spread
-between two draws of one image that the critic still puts within a stated distance of the real pairs, with floors under
-each group's strength and each stage's variety so that the cheapest operation does not carry all of it.
+between two draws of one image that the critic still puts within a stated distance of the real pairs, and never falls
+below floors under the strength of groups and operations (strengths.py), so that the cheapest ones do not carry all of
+it. Where the distance asked cannot be had above the floors, the floors hold and the reports show a larger distance.
 
 Everything lives on one device. A step computes all losses and gradients, fetches the losses in one transfer, and only
 then, if they are finite, updates critic and policy.
@@ -23,17 +24,20 @@ from torch import Tensor
 from policy_search.relaxed import losses
 from policy_search.relaxed.application import Application, apply
 from policy_search.relaxed.catalogue import operations
+from policy_search.relaxed.control import Control
 from policy_search.relaxed.critic import Critic, RandomFeatures
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler, PixelStatistics
 from policy_search.relaxed.instance_channels import PLANES
 from policy_search.relaxed.operations import PLAN, Plan
 from policy_search.relaxed.policy import Draw, RelaxedPolicy
+from policy_search.relaxed.strengths import Floors
 
 
 class SearchSettings(BaseModel):
     """What a search depends on besides its data and seed.
 
-    Learning rates, penalty and pooling are those with which planted shifts were found again (tests/relaxed).
+    Learning rates, penalty and pooling are those with which planted shifts were found again (tests/relaxed). The critic
+    needs some 60 steps before it tells at all: a policy that learns before that runs away from the distance asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +49,7 @@ class SearchSettings(BaseModel):
     temperature: float = Field(default=1.0, gt=0)
 
     steps: int = Field(default=200, ge=1, description="steps in which both policy and critic learn")
-    warmup: int = Field(default=30, ge=0, description="steps before, in which the critic alone learns")
+    warmup: int = Field(default=60, ge=0, description="steps before, in which the critic alone learns")
     batch: int = Field(default=8, ge=2, multiple_of=2, description="augmented images a step, and as many real ones")
     crop: int = Field(default=128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")
     margin: int = Field(default=48, ge=0, description="pixels of context around the crop, from which warps draw")
@@ -54,20 +58,38 @@ class SearchSettings(BaseModel):
     policy_rate: float = Field(default=3e-2, gt=0)
     offset_share: float = Field(default=0.3, ge=0, description="offsets' learning rate, of the policy's")
     choice_share: float = Field(default=1.0, ge=0, description="learning rate of the choices, of the policy's")
-    critic_rate: float = Field(default=1e-3, gt=0)
+    critic_rate: float = Field(default=2e-3, gt=0)
     average: float = Field(default=0.98, ge=0, lt=1, description="decay of the running average that becomes the result")
     penalty: float = Field(default=10.0, gt=0)
     norm: float = Field(default=10.0, gt=0, description="target of the gradient norm")
 
     distance: float = Field(default=1.5, gt=0, description="source mode: critic distance that the spread may cost")
-    floor: float = Field(default=0.15, ge=0, description="source mode: least strength of every group")
+    floor: float = Field(
+        default=0.6, ge=0, description="source mode: least strength of every group, of that before learning"
+    )
+    operation_floor: float = Field(
+        default=0.4, ge=0, description="source mode: the same of every operation that carries its group"
+    )
+    abrupt: float = Field(
+        default=0.1, ge=0, le=1, description="source mode: largest chance of operations that carry no group"
+    )
     variety: float = Field(default=0.6, ge=0, lt=1, description="source mode: least entropy of a stage, of its most")
-    floor_weight: float = Field(default=10.0, ge=0)
-    multiplier_rate: float = Field(default=0.05, gt=0, description="source mode: step of the log multiplier")
+    constrained: bool = Field(
+        default=True,
+        description="source mode: ask for spread and keep the floors; without, the policy only lowers the distance, "
+        "which ends in doing nothing (for comparison)",
+    )
+    integral: float = Field(default=0.1, gt=0, description="source mode: change of the log multiplier a step")
+    proportion: float = Field(default=1.0, ge=0, description="source mode: the log multiplier's share of the error")
 
 
 class StepReport(NamedTuple):
-    """One step. `distance` is the critic's (mean score of real minus augmented), nan-free or the search stops."""
+    """One step. `distance` is the critic's (mean score of real minus augmented), nan-free or the search stops.
+
+    `strengths` are those of the groups in source mode, of what they were before learning: see `strengths.Floors`.
+    `multiplier` weighs the distance against the spread. It rises as far as it may where the floors cost more distance
+    than was asked for.
+    """
 
     step: int
     critic_loss: float
@@ -164,7 +186,10 @@ class Search:
         ]
         self.policy_optimiser = torch.optim.Adam(groups, betas=(0.0, 0.9))
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=s.critic_rate, betas=(0.0, 0.9))
-        self.log_multiplier, self.distance = 0.0, settings.distance
+        self.control = Control(s.distance, integral=s.integral, proportion=s.proportion)
+        self.floors = Floors(
+            self.policy, group=s.floor, operation=s.operation_floor, variety=s.variety, abrupt=s.abrupt
+        )
         self.done = -s.warmup
 
     def step(self) -> StepReport:
@@ -211,7 +236,7 @@ class Search:
             fetched["penalty"],
             fetched.get("policy loss", 0.0),
             fetched.get("spread", 0.0),
-            math.exp(self.log_multiplier),
+            self.control.multiplier,
             dict(zip(strengths, values[len(found) :], strict=True)),
         )
         self.done += 1
@@ -248,47 +273,45 @@ class Search:
         self, draw: Draw, augmented: Tensor, scores: Tensor, gradient: Tensor | None, distance: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and strengths, with the policy's gradients in place; `gradient` is that of the mean of `scores`."""
-        s = self.settings
         self.policy_optimiser.zero_grad(set_to_none=True)
-        strengths = losses.group_strengths(self.policy)
+        strengths = self.floors.strengths(self.policy)
         if self.target is not None:
             augmented.backward(-gradient)
-            found = {"policy loss": distance, "spread": torch.zeros_like(distance)}
-            return found, {name: value.detach() for name, value in strengths.items()}
+            return {"policy loss": distance, "spread": torch.zeros_like(distance)}, strengths
+        # Weights that sum to 1: a large multiplier must not drown one image's part in the noise of another's.
+        share = 1 / (1 + self.control.multiplier) if self.settings.constrained else 0.0
+        weight = (1 - share) / self.settings.distance
         with self._precision():
             between = losses.spread(self.features(augmented))
-        spread = between.mean()
-        weight = math.exp(self.log_multiplier) / s.distance
-        torch.autograd.backward([-torch.log(spread), augmented], [None, -weight * gradient])
+        # The logarithm: it is worth more to vary another image than to vary one beyond recognition.
+        worth = torch.log1p(between)
+        torch.autograd.backward([-share * worth.mean(), augmented], [None, -weight * gradient])
         # What choices and gates would change is too much for the slope of the critic at another image: they learn
         # from what came of those that were drawn (REINFORCE), and not through the images.
         for parameters in (self.policy.base, self.policy.offset):
             for name in ("choice", "gate"):
                 parameters[name].grad = None
-        shortfall = losses.floor_penalty(torch.stack(list(strengths.values())), s.floor)
-        shortfall = shortfall + losses.floor_penalty(losses.stage_variety(self.policy), s.variety)
-        outcome = losses.outcome_advantage(weight * scores, between.detach() / spread.detach())
-        learnt = s.floor_weight * shortfall - (outcome * losses.log_chance(self.policy, draw)).mean()
-        learnt.backward()
-        loss = s.floor_weight * shortfall - torch.log(spread) + weight * distance
-        found = {"policy loss": loss.detach(), "spread": spread.detach()}
-        return found, {name: value.detach() for name, value in strengths.items()}
+        worth = worth.detach()
+        outcome = losses.outcome_advantage(weight * scores, share * worth)
+        (-(outcome * losses.log_chance(self.policy, draw)).mean()).backward()
+        return {"policy loss": weight * distance - share * worth.mean(), "spread": between.detach().mean()}, strengths
 
     def _update_policy(self, distance: float) -> None:
         """Take the policy's step, and the multiplier's and the running average's."""
         s = self.settings
-        if self.target is None:
-            # A batch's distance is noisy: its running average decides, and never by more than a fifth.
-            self.distance += 0.1 * (distance - self.distance)
-            change = s.multiplier_rate * (self.distance / s.distance - 1)
-            self.log_multiplier += max(-0.2, min(0.2, change))
+        constrained = self.target is None and s.constrained
         for group in self.policy_optimiser.param_groups:
             group["lr"] = group["initial"] * min(1.0, 2 * (1 - self.done / s.steps))
         self.policy_optimiser.step()
+        if constrained:
+            self.control(distance)
+            self.floors.restore(self.policy)
         # A running average that starts at the first value would remember the start for ever in a short run.
         decay = min(s.average, self.done / (self.done + 10))
         for kept, now in zip(self.average.parameters(), self.policy.parameters(), strict=True):
             kept.lerp_(now.detach(), 1 - decay)
+        if constrained:
+            self.floors.restore(self.average)
 
     def _require_finite(self, values: dict[str, float]) -> None:
         if not all(math.isfinite(v) for v in values.values()):
@@ -307,18 +330,17 @@ class Search:
             "policy_optimiser": self.policy_optimiser.state_dict(),
             "critic_optimiser": self.critic_optimiser.state_dict(),
             "generator": self.generator.get_state(),
-            "log_multiplier": self.log_multiplier,
-            "distance": self.distance,
+            "control": self.control.state_dict(),
             "done": self.done,
         }
         return copy.deepcopy(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        for name in ("policy", "average", "critic", "features", "policy_optimiser", "critic_optimiser"):
+        for name in ("policy", "average", "critic", "features", "policy_optimiser", "critic_optimiser", "control"):
             getattr(self, name).load_state_dict(state[name])
         self.generator.set_state(state["generator"])
-        self.log_multiplier, self.distance, self.done = state["log_multiplier"], state["distance"], state["done"]
+        self.done = state["done"]
 
 
 def search_policy(

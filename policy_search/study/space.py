@@ -24,13 +24,14 @@ class Knobs:
     Attributes:
         sub_policies: 1 … 16.
         distance: critic distance that the spread of the policy may cost, 0.2 … 10: small stays close to the source.
-        floor: least strength of every group of operations, 0 … 0.4: large forces all of them to act.
+        floor: least strength of every group of operations, 0 … 1 of what it is before learning (moderate ranges, even
+            choices): large forces all of them to act.
         variety: least entropy of a stage's choice of operation, as a share of its most, 0 … 0.9.
     """
 
     sub_policies: int = 8
     distance: float = 1.5
-    floor: float = 0.15
+    floor: float = 0.6
     variety: float = 0.6
 
 
@@ -107,7 +108,7 @@ def _suggest_knobs(trial: optuna.Trial) -> Knobs:
     return Knobs(
         sub_policies=trial.suggest_int("searched.sub_policies", 1, 16, log=True),
         distance=trial.suggest_float("searched.distance", 0.2, 10.0, log=True),
-        floor=trial.suggest_float("searched.floor", 0.0, 0.4),
+        floor=trial.suggest_float("searched.floor", 0.0, 1.0),
         variety=trial.suggest_float("searched.variety", 0.0, 0.9),
     )
 

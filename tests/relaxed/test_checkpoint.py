@@ -122,7 +122,7 @@ def test_a_file_never_runs_code(source: list[Pair], file: Path, tmp_path: Path) 
 def test_another_version_is_refused(source: list[Pair], file: Path) -> None:
     content = torch.load(file, weights_only=True)
     torch.save({**content, "schema": 99}, file)
-    with pytest.raises(InputError, match="schema 99, this version reads 1"):
+    with pytest.raises(InputError, match="schema 99, this version reads 2"):
         load_checkpoint(file, begun(source), seed=5, fingerprint="cells")
     del content["state"]["critic"]
     torch.save(content, file)
