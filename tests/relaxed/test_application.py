@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from policy_search.relaxed.catalogue import CATALOGUE, operations
 from policy_search.relaxed.operations import PLAN, Group, Plan, free_plan, simple_plan
 from policy_search.relaxed.policy import Draw, RelaxedPolicy
 from tests.relaxed.samples import batch
+from tests.relaxed.test_twins import same_distribution
 
 TWICE: Plan = ((Group.POSE,), (Group.SHAPE,), (Group.TONE,), (Group.TONE,))
 # These draw pixels or places from the generator, which the two forms use in another order.
