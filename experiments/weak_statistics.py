@@ -31,7 +31,7 @@ def soft_foreground(image: Tensor) -> Tensor:
     logs = torch.log(_energy(image))
     flat = logs.flatten(1)
     mask = torch.sigmoid((logs - _threshold(flat)[:, None, None, None]) / WIDTH)
-    # One erosion by a square of 5 instead of weak.py's disk of 7: nearest to it, as what has no holes filled shrinks more.
+    # A square of 5 instead of the disk of 7: without hole filling, an erosion takes more away.
     return -functional.max_pool2d(-mask, 5, stride=1, padding=2)
 
 

@@ -2,7 +2,8 @@
 
 Gradient energy (Gaussian derivatives), a threshold between the image's own background and its cells, hole filling, and
 an erosion by what the derivative had added around every edge. Everything is relative to the image's own grey levels, so
-brightness does not matter and contrast hardly does. How near it comes to labels: experiments/results/weak_masks.md.
+brightness does not matter and contrast hardly does. So it needs some of both: an image that is all background and one
+without any look alike to it. How near it comes to labels: experiments/results/weak_masks.md.
 """
 
 from __future__ import annotations
