@@ -32,7 +32,18 @@ def soft_foreground(image: Tensor) -> Tensor:
     flat = logs.flatten(1)
     mask = torch.sigmoid((logs - _threshold(flat)[:, None, None, None]) / WIDTH)
     # A square of 5 instead of the disk of 7: without hole filling, an erosion takes more away.
-    return -functional.max_pool2d(-mask, 5, stride=1, padding=2)
+    if torch.is_grad_enabled():
+        return -functional.max_pool2d(-mask, 5, stride=1, padding=2)
+    # Ten times as fast in this direction, and slower in the other.
+    return _least_of_five(_least_of_five(mask).mT).mT
+
+
+def _least_of_five(mask: Tensor) -> Tensor:
+    """Least of five neighbours along the rows; the frame is no edge."""
+    wide = functional.pad(mask, (2, 2), value=1.0)
+    pairs = torch.minimum(wide[..., 1:], wide[..., :-1])
+    fours = torch.minimum(pairs[..., 2:], pairs[..., :-2])
+    return torch.minimum(fours[..., 1:], fours[..., :-1])
 
 
 def _energy(image: Tensor) -> Tensor:

@@ -78,6 +78,13 @@ def test_the_gradient_is_that_of_finite_differences(
         assert shape.abs().max() < 0.02
 
 
+def test_both_ways_to_erode_agree() -> None:
+    images = pictures("SKBR3")
+    with torch.no_grad():
+        fast = soft_foreground(images)
+    assert torch.equal(fast, soft_foreground(images))
+
+
 def test_image_statistics_stay_and_flat_images_are_finite() -> None:
     measure = MaskedStatistics(0.5, 0.05)
     image = pictures("A172")[..., :96, :96]
