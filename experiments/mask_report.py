@@ -10,15 +10,24 @@ from planted import CASES, Case, verdicts
 
 KNOWN = {case.name: case for case in CASES}
 LABELS = "labels"
-# Per comparison: its heading, and what its variants are called.
+# Per comparison its heading and its tables: what each says, and what its variants are called.
 CHOICE = {
     "statistics": (
         "Target mode: statistics of the weak mask beside those of the image",
-        {"none": "without masks", "rerun": "with weak masks"},
+        {
+            "At about equal CPU time": {"longer": "without masks, more steps", "rerun": "with weak masks"},
+            "At equal steps": {"none": "without masks", "rerun": "with weak masks"},
+        },
     ),
     "network": (
         "Network critic in matching mode: weak masks as a channel",
-        {"none": "no masks", "carried": "masks of raw images, carried along", "rerun": "extractor on both sides"},
+        {
+            "At equal steps": {
+                "none": "no masks",
+                "carried": "masks of raw images, carried along",
+                "rerun": "extractor on both sides",
+            }
+        },
     ),
 }
 # One tolerance each. Tone, scale and blur as in recovery.md; slope is our own.
@@ -39,13 +48,16 @@ def deviations(record: dict[str, Any]) -> dict[str, float]:
 
 
 def comparison(kind: str, records: list[dict[str, Any]]) -> tuple[list[str], dict[str, Any]]:
-    """Heading, a summary per data, and a table of all cases; and the summary in numbers."""
-    title, variants = CHOICE[kind]
-    text, figures = tables(records, variants)
-    return [f"## {title}", "", DEVIATIONS, "", *text], figures
+    """Heading, and per table a summary per kind of data and all cases; and the summaries in numbers."""
+    title, parts = CHOICE[kind]
+    lines, figures = [f"## {title}", "", DEVIATIONS, ""], {}
+    for says, variants in parts.items():
+        text, figures[says] = tables(records, variants, says)
+        lines += text
+    return lines, figures
 
 
-def tables(records: list[dict[str, Any]], variants: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
+def tables(records: list[dict[str, Any]], variants: dict[str, str], says: str) -> tuple[list[str], dict[str, Any]]:
     """Per kind of data a summary and a row per case; only cases and seeds that every variant has run."""
     lines: list[str] = []
     figures: dict[str, Any] = {}
@@ -55,7 +67,10 @@ def tables(records: list[dict[str, Any]], variants: dict[str, str]) -> tuple[lis
         keys = [key for key in keys if all((variant, *key) in by for variant in variants)]
         if not keys:
             continue
-        lines += [f"### {'synthetic demo culture, A172' if data == 'demo' else 'LIVECell, all types, real'}", ""]
+        lines += [
+            f"### {says}: {'synthetic demo culture, A172' if data == 'demo' else 'LIVECell, all types, real'}",
+            "",
+        ]
         lines += [
             "| | within every tolerance | worst deviation, mean | median | nearer than the first row | CPU-s a run |",
             "|---|---:|---:|---:|---:|---:|",
@@ -111,7 +126,7 @@ def _worst(found: dict[str, float]) -> str:
 def labels_report(records: list[dict[str, Any]]) -> tuple[list[str], dict[str, Any]]:
     """instance_channels.md: foreground alone against instance channels."""
     variants = {"foreground": "foreground alone", "instances": "instance channels"}
-    text, figures = tables(records, variants)
+    text, figures = tables(records, variants, "At equal steps")
     steps = {v: [r["step_ms"] for r in records if r["variant"] == v] for v in variants}
     cost = {v: statistics.median(own) if own else math.nan for v, own in steps.items()}
     figures["step_ms"] = cost
