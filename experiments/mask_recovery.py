@@ -78,7 +78,6 @@ def plan() -> list[Run]:
             ("network", "demo", CHOSEN, ("none", "carried", "rerun"), (0,)),
             ("labels", "demo", LABELLED, ("foreground", "instances"), (0, 1)),
             ("statistics", "real", CHOSEN, equal_cost, (1,)),
-            ("network", "demo", CHOSEN, ("none", "carried", "rerun"), (1,)),
         )
         for seed in seeds
         for case in cases

@@ -161,7 +161,7 @@ def _decision(facts: dict[str, Any]) -> list[str]:
         f"At about equal CPU time weak masks do not make target mode better: {'; '.join(counts)}. At equal steps "
         f"they do (nearer in {equal['nearer']} of {equal['runs']} synthetic runs), but such a run costs about twice as "
         "much, and more steps without masks bring as much. With the network critic they are harmful in both forms, "
-        "also when the extractor is run again on the augmented image. So target mode reads images alone, as before; the "
+        "also when the extractor is run again on the augmented image. So target mode reads images alone; the "
         "extractor stays, and the statistics of its masks stay in experiments/weak_statistics.py.",
         "",
         "The runs are noisy: the first seed's synthetic runs with masks were made twice, with two ways to take the "
