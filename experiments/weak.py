@@ -149,7 +149,7 @@ def _decision(facts: dict[str, Any]) -> list[str]:
     """What was decided, with its figures."""
     cost, steps = (facts["statistics"]["summary"][says] for says in ("At about equal CPU time", "At equal steps"))
     counts = [
-        f"{name} {cost[data][variant]['within']} of {cost[data][variant]['runs']} runs within every tolerance {called} "
+        f"{name}: {cost[data][variant]['within']} of {cost[data][variant]['runs']} runs within every tolerance {called} "
         f"(worst deviation {cost[data][variant]['mean']:.2f} on average)"
         for data, name in (("demo", "synthetic"), ("real", "real"))
         for variant, called in (("longer", "without masks"), ("rerun", "with them"))
@@ -158,11 +158,12 @@ def _decision(facts: dict[str, Any]) -> list[str]:
     return [
         "## Kept only if they help: not kept in the search",
         "",
-        f"At about equal CPU time weak masks do not make target mode better: {'; '.join(counts)}. At equal steps "
+        f"At about equal CPU time weak masks do not make target mode better: {', '.join(counts)}. At equal steps "
         f"they do (nearer in {equal['nearer']} of {equal['runs']} synthetic runs), but such a run costs about twice as "
-        "much, and more steps without masks bring as much. With the network critic they are harmful in both forms, "
-        "also when the extractor is run again on the augmented image. So target mode reads images alone; the "
-        "extractor stays, and the statistics of its masks stay in experiments/weak_statistics.py.",
+        "much, and more steps without masks bring as much. Contrast alone came out nearer with masks in every pair. "
+        "With the network critic (one seed) masks made most shifts worse in both forms, also when the extractor is run "
+        "again on the augmented image. So target mode reads images alone; the extractor stays, and the statistics of "
+        "its masks stay in experiments/weak_statistics.py.",
         "",
         "The runs are noisy: the first seed's synthetic runs with masks were made twice, with two ways to take the "
         "same minimum, so that they differ by rounding alone. They ended at 0.588 and 0.617 for a scale of 0.6, at "
