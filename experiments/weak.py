@@ -148,17 +148,19 @@ def main() -> None:
 def _decision(facts: dict[str, Any]) -> list[str]:
     """What was decided, with its figures."""
     cost, steps = (facts["statistics"]["summary"][says] for says in ("At about equal CPU time", "At equal steps"))
-    counts = [
-        f"{name}: {cost[data][variant]['within']} of {cost[data][variant]['runs']} runs within every tolerance {called} "
-        f"(worst deviation {cost[data][variant]['mean']:.2f} on average)"
-        for data, name in (("demo", "synthetic"), ("real", "real"))
-        for variant, called in (("longer", "without masks"), ("rerun", "with them"))
-    ]
+    counts = []
+    for data, name in (("demo", "synthetic"), ("real", "real")):
+        for variant, called in (("longer", "without masks"), ("rerun", "with them")):
+            row = cost[data][variant]
+            counts.append(
+                f"{name}, {called}, {row['within']} of {row['runs']} runs within every tolerance (worst deviation "
+                f"{row['mean']:.2f} on average)"
+            )
     equal = steps["demo"]["rerun"]
     return [
         "## Kept only if they help: not kept in the search",
         "",
-        f"At about equal CPU time weak masks do not make target mode better: {', '.join(counts)}. At equal steps "
+        f"At about equal CPU time weak masks do not make target mode better: {'; '.join(counts)}. At equal steps "
         f"they do (nearer in {equal['nearer']} of {equal['runs']} synthetic runs), but such a run costs about twice as "
         "much, and more steps without masks bring as much. Contrast alone came out nearer with masks in every pair. "
         "With the network critic (one seed) masks made most shifts worse in both forms, also when the extractor is run "
