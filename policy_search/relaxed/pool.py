@@ -1,4 +1,4 @@
-"""Crops that are drawn once and kept: the source of a target-mode search, and what is measured of it without any change.
+"""Crops that are drawn once and kept: the source of a target-mode search, and what is measured of it unchanged.
 
 Whatever compares a policy's images with the untouched ones would otherwise measure the untouched ones again each time.
 """
@@ -43,9 +43,7 @@ class CropPool:
         generator: draws the crops.
     """
 
-    def __init__(
-        self, sampler: PairSampler, count: int, *, size: int, margin: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, sampler: PairSampler, count: int, *, size: int, margin: int, generator: torch.Generator) -> None:
         self.size = size
         drawn = [sampler.sample(_CHUNK, size + 2 * margin, generator)[0] for _ in range(-(-count // _CHUNK))]
         self._crops = torch.cat([(image * LEVELS).round().to(torch.uint8) for image in drawn])[:count]
