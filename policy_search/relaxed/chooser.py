@@ -135,14 +135,29 @@ class Chooser:
         angles. So shapes are chosen without a turn, then a rotation is looked for among all, then shapes given that.
         """
         self.shapes(wanted)
-        turning = self._turning()
-        for stage in turning:
+        turning, shaped = self._turning(), dict(self.made)
+        shapes = [stage for stage in shaped if self._warping(stage)]
+        if shapes and turning:
+            # A turn leaves cells as they are: where it does as well as a shape (a shear of long cells is much like
+            # one), it is the turn.
+            with_shapes = self._gap(_MANY)
+            for stage in shapes:
+                self.make(stage, None)
+            self._turns(turning, wanted)
+            if not any(stage in self.made for stage in turning) or is_clear(with_shapes, self._gap(_MANY)):
+                for stage in turning + shapes:
+                    self.make(stage, shaped.get(stage))
+        if not any(stage in self.made for stage in turning):
+            self._turns(turning, wanted)
+        if any(stage in self.made for stage in turning):
+            self.shapes(wanted, turned=True)
+
+    def _turns(self, stages: list[int], wanted: Tensor) -> None:
+        for stage in stages:
             turns = [k for k, operation in self._warping(stage) if operation.name == "rotate"]
             options = [choice for _, choice in self._warps(stage, wanted)]
             self._best(stage, options + [(k, float(angle)) for k in turns for angle in _ANGLES], clearly=True)
             self._climb(stage)
-        if any(stage in self.made for stage in turning):
-            self.shapes(wanted, turned=True)
 
     def _turning(self) -> list[int]:
         """Stages that can rotate."""
