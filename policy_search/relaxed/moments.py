@@ -84,8 +84,9 @@ class MomentCritic:
     def __call__(self, augmented: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Costs (B,) of augmented images (lower is nearer to the target), the mismatch (), whitened statistics (B, D).
 
-        `before` (B, D) are the whitened statistics of the crops that `augmented` were made of. Takes the batch into the running moments, and leaves in
-        `weight` (D,) how much each whitened coordinate still counts (iteratively reweighted least squares).
+        `before` (B, D) are the whitened statistics of the crops that `augmented` were made of. Takes the batch into
+        the running moments, and leaves in `weight` (D,) how much each whitened coordinate still counts (iteratively
+        reweighted least squares). The mismatch is that of the batches before this one.
         """
         known = self.known
         seen = self.statistics(augmented) @ known.whiten

@@ -1,4 +1,4 @@
-"""Crops that are drawn once and kept: the source of a target-mode search, and what is measured of it without any change.
+"""Crops that are drawn once and kept: the source of a target-mode search, and what is measured of it unchanged.
 
 Whatever compares a policy's images with the untouched ones would otherwise measure the untouched ones again each time.
 """

@@ -29,7 +29,6 @@ def begin_warp(policy: RelaxedPolicy, gauge: Gauge) -> None:
     """
     tried = _bare(policy)
     centres = tried.base["centre"]
-    left = {k: o for k, o in enumerate(tried.operations) if o.matrix is not None}
     rest, gaps = gauge(tried, _CROPS, shifted=True), {}
     for k, operation in enumerate(tried.operations):
         if operation.matrix is None:

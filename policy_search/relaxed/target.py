@@ -6,9 +6,11 @@ In stretches, all on one schedule:
   nothing else can be learnt beside it.
 * *still*: everything but geometry. *moving*, *moved*: everything, first with crops shifted by part of a pixel, then
   as Albumentations will do it. Any warp smooths the image a little, so "no warp" lies behind a wall: both sides are
-  searched, and the warp has to be earned by a nearer match.
+  searched, and the warp has to be earned by a nearer match. Where one warp is clearly near the target already, the
+  search begins at it and leaves the others shut (scan.py).
 * *chosen*: until here every operation acts on every image, one after the other (the simple form). Now each stage
-  chooses (discretise.py), and the policy of P sub-policies, S stages and K operations goes on from there.
+  chooses (discretise.py), and the policy of P sub-policies, S stages and K operations goes on from there. Where the
+  simple form is what was asked for, it goes on with as few operations as do.
 """
 
 from __future__ import annotations

@@ -131,3 +131,15 @@ def test_running_moments_come_back() -> None:
     resumed.load_state_dict(whole.state_dict())
     for a, b in zip(whole(image, before), resumed(image, before), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_batch_is_not_judged_by_its_own_noise() -> None:
+    """Two steps with the same policy: the second one's gap is that of the first one's crops, whatever it has drawn."""
+    known = reference(MEASURE(crops(256, 1)), MEASURE(crops(256, 2)))
+    gaps = []
+    for seed in (3, 4):
+        critic = MomentCritic(MEASURE, known)
+        first, second = crops(16, 0), crops(16, seed)
+        critic(first + 0.01, MEASURE(first) @ known.whiten)
+        gaps.append(critic(second + 0.01, MEASURE(second) @ known.whiten)[1].item())
+    assert gaps[0] == pytest.approx(gaps[1], rel=1e-6)
