@@ -43,7 +43,7 @@ from policy_search.study.probe import ProbeError, ProbeSettings
 
 CULTURES = ("demo", "livecell")
 # Longer than a study's: a start that is still learning gains more from any further step than from an augmentation.
-PROBE = ProbeSettings(base_steps=600, steps=200)
+PROBE = ProbeSettings(base_steps=400, steps=150)
 
 
 @dataclass(frozen=True)
