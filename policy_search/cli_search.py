@@ -28,13 +28,15 @@ def search(
         Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Gradient steps. Default: 200, and 1000 with --target.", show_default=False)
+        int | None, typer.Option(help="Gradient steps. Default: 200, and 320 with --target.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same policy.")] = _default["seed"],
     sub_policies: Annotated[int, typer.Option(help="Sub-policies; each image goes through one.")] = _default[
         "sub_policies"
     ],
-    device: Annotated[Literal["cpu", "cuda", "auto"], typer.Option(help="Where it runs.")] = "cpu",
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"], typer.Option(help="Where it runs; only the CPU repeats bit for bit.")
+    ] = "cpu",
     operations: Annotated[str, typer.Option(help="Operations to choose from, by commas. Default: all.")] = "",
     checkpoint_every: Annotated[int, typer.Option(help="Steps that a killed run may lose.")] = _default[
         "checkpoint_every"
@@ -48,8 +50,7 @@ def search(
     """Learn one policy by gradient: OUT/policy.json. Ctrl-C stops it, the same command goes on."""
     config = SearchConfig(
         data=data, out=out, target=_names(target), root=root, steps=steps, seed=seed, sub_policies=sub_policies,
-        # "auto" is the CPU until the engine can use more.
-        device="cpu" if device == "auto" else device, operations=_names(operations), crop=crop, batch=batch,
+        device=_device(device), operations=_names(operations), crop=crop, batch=batch,
         max_images=max_images, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     from policy_search.relaxed.search import SearchDivergedError
@@ -72,6 +73,15 @@ def search(
         return
     console.print(f"wrote {outcome.policy_path}", soft_wrap=True, highlight=False)
     console.print(f"see   {out / 'preview.png'} and {out / 'tensorboard'}", soft_wrap=True, highlight=False)
+
+
+def _device(name: str) -> Literal["cpu", "cuda"]:
+    """Takes "auto" for a CUDA device where there is one."""
+    if name != "auto":
+        return "cuda" if name == "cuda" else "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _names(text: str) -> tuple[str, ...]:

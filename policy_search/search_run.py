@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from policy_search.augment import PolicyDocument, Provenance, load_policy
 from policy_search.augment.preview import save_preview
 from policy_search.cells.errors import InputError
@@ -106,7 +108,7 @@ def run_search(config: SearchConfig, *, listener: Listener | None = None) -> Sea
             return SearchOutcome(run.path, load_policy(policy), 0, 0)
         for name in ("config.json", "checkpoint.pt", "history.jsonl", "preview.png", "policy.json"):
             clear_scratch(run.path / name)
-        search = begin(data, settings, config.seed)
+        search = begin(data, settings, config.seed, config.device)
         if checkpoint.is_file():
             load_checkpoint(checkpoint, search, seed=config.seed, fingerprint=data.fingerprint)
         try:
@@ -129,14 +131,16 @@ def search_settings(config: SearchConfig) -> SearchSettings | TargetSettings:
     """The engine's settings for a configuration: with a target those of target mode, else of source mode.
 
     Raises:
-        InputError: an operation that is not in the catalogue, too few steps, or a device that the engine cannot use.
+        InputError: an operation that is not in the catalogue, too few steps, or a device that is not there.
     """
     known = [operation.name for operation in CATALOGUE]
     unknown = [name for name in config.operations if name not in known]
     if unknown:
         raise InputError(f"--operations: unknown operation {unknown[0]!r}, expected names among {', '.join(known)}")
-    if config.device != "cpu":
-        raise InputError(f"--device {config.device}: the search runs on the CPU only so far; use --device cpu")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "--device cuda: PyTorch finds no CUDA device here; use --device cpu, or install a driver and a CUDA build"
+        )
     given = {
         "operation_names": config.operations,
         "sub_policies": config.sub_policies,
@@ -151,14 +155,16 @@ def search_settings(config: SearchConfig) -> SearchSettings | TargetSettings:
     return TargetSettings.model_validate(given)
 
 
-def begin(data: SearchData, settings: SearchSettings | TargetSettings, seed: int) -> Search | TargetSearch:
+def begin(
+    data: SearchData, settings: SearchSettings | TargetSettings, seed: int, device: str = "cpu"
+) -> Search | TargetSearch:
     """A fresh search in the mode that the settings are for."""
     if isinstance(settings, SearchSettings):
-        return Search(source_sampler(data), None, settings, seed)
+        return Search(source_sampler(data), None, settings, seed, device=device)
     target = target_sampler(data)
     if target is None:
         raise ValueError("target mode without target images")
-    return TargetSearch(source_sampler(data), target, settings, seed)
+    return TargetSearch(source_sampler(data), target, settings, seed, device=device)
 
 
 def _advance(

@@ -109,10 +109,13 @@ def test_ctrl_c_termination_and_kill_leave_a_run_that_ends_the_same(run, tmp_pat
         (["--operations", "sclae"], "unknown operation 'sclae'"),
         (["--target", "A172"], "A172 is the source type"),
         (["--data", "demo/A127"], "Did you mean A172"),
-        (["--device", "cuda"], "runs on the CPU only so far"),
+        (["--device", "cuda"], "finds no CUDA device"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_exit_code_2(run, tmp_path: Path, change: list[str], words: str) -> None:
+def test_bad_input_gets_one_sentence_and_exit_code_2(
+    run, tmp_path: Path, change: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     if change[0] == "--seed":
         (tmp_path / "config.json").write_text(json.dumps({"command": "search", "data": "demo/A172", "target": ["BT474",
             "MCF7"], "steps": 60, "seed": 1}))  # fmt: skip

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from policy_search import search_run
 from policy_search.cells import CellDataset
 from policy_search.cells.errors import InputError
 from policy_search.config import SearchConfig
@@ -77,10 +79,13 @@ def test_the_labels_of_a_target_do_not_matter(tmp_path: Path) -> None:
         ({"target": ("BT747",)}, "Did you mean BT474"),
         ({"target": ("cells/x.json",)}, "is synthetic, so its targets must be too"),
         ({"operations": ("scale", "sclae")}, "unknown operation 'sclae', expected names among .*scale"),
-        ({"device": "cuda"}, "on the CPU only so far"),
+        ({"device": "cuda"}, "finds no CUDA device"),
     ],
 )
-def test_bad_input_leaves_no_folder(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_bad_input_leaves_no_folder(
+    tmp_path: Path, changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=words):
         run_search(tiny(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
@@ -99,3 +104,13 @@ def test_the_defaults_are_the_engines() -> None:
     for engine in (SearchSettings(), TargetSettings()):
         for name in ("sub_policies", "crop", "batch"):
             assert fields[name].default == getattr(engine, name), name
+
+
+def test_the_device_reaches_both_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    for engine in ("Search", "TargetSearch"):
+        monkeypatch.setattr(search_run, engine, lambda *data, **keywords: made.append(keywords))
+    data = load_search_data(tiny(tmp_path, target=("BT474",)))
+    for settings in (SearchSettings(), TargetSettings()):
+        search_run.begin(data, settings, 0, "cuda")
+    assert made == [{"device": "cuda"}] * 2

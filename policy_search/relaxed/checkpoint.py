@@ -63,7 +63,7 @@ def load_checkpoint(path: Path, search: Search | TargetSearch, *, seed: int, fin
     Raises:
         InputError: the file is damaged or of another version, or of other settings, another seed or other data.
     """
-    content = _read(path)
+    content = _read(path, search.device)
     if content.get("schema") != SCHEMA:
         raise InputError(f"{path} has schema {content.get('schema')!r}, this version reads {SCHEMA}. {_REMEDY}")
     differs = _difference(content, search.settings, seed, fingerprint)
@@ -76,14 +76,14 @@ def load_checkpoint(path: Path, search: Search | TargetSearch, *, seed: int, fin
         raise InputError(f"{path} was written by another version of this program ({text}). {_REMEDY}") from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         # torch.load does not compare the checksums that its files carry.
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         if broken is not None:
             raise InputError(f"{path} is damaged: the checksum of its part {broken} is wrong. {_REMEDY}")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location=device, weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise

@@ -339,7 +339,7 @@ class Search:
         """Continue where `state_dict` was taken."""
         for name in ("policy", "average", "critic", "features", "policy_optimiser", "critic_optimiser", "control"):
             getattr(self, name).load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())  # of any device: its state lies on the host
         self.done = state["done"]
 
 

@@ -266,7 +266,7 @@ class TargetSearch:
             self._learner = self._make(policy, critic, shifted=self._stretch == "moving", only=only)
             self._learner.load_state_dict(state["learner"])
         self.policy.load_state_dict(state["policy"])
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())  # of any device: its state lies on the host
 
 
 def search_target(
