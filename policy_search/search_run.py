@@ -189,7 +189,7 @@ def _advance(
             return history.reports, 0
         for report in history.reports:
             watch(report)
-        where = f", going on at step {begun}" if begun > first else ""
+        where = f", going on after {begun - first} of {s.steps - first} steps" if begun > first else ""
         tell(event(message=f"{_describe(data)}{where}"))
         board = held.enter_context(
             Board(

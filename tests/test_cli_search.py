@@ -82,7 +82,7 @@ def test_ctrl_c_termination_and_kill_leave_a_run_that_ends_the_same(run, tmp_pat
         assert stopped == f"stopped with {60 - state['done']} steps left; this goes on:"
         assert again == shlex.join(["policy-search", *OPTIONS, "--out", str(out)])
         if reached:
-            assert f"going on at step {reached}" in printed
+            assert f"going on after {reached} of 60 steps" in printed
         reached = len(lines(out))
 
     process = start(out)
