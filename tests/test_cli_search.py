@@ -137,8 +137,8 @@ def test_a_damaged_checkpoint_is_one_sentence_too(run, tmp_path: Path) -> None:
 
 def test_nan_and_a_dead_critic_name_step_and_losses(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spoilt(value: float) -> Any:
-        def make(*arguments: Any) -> Search:
-            search = Search(*arguments)
+        def make(*arguments: Any, **keywords: Any) -> Search:
+            search = Search(*arguments, **keywords)
             with torch.no_grad():
                 for parameter in search.critic.parameters():
                     parameter.fill_(value)

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("no_picture")
 def test_a_collapsed_critic_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the collapse falls between two runs: the watch remembers what the history says."""
 
-    def dead(*arguments: Any) -> Search:
-        search = Search(*arguments)
+    def dead(*arguments: Any, **keywords: Any) -> Search:
+        search = Search(*arguments, **keywords)
         with torch.no_grad():
             for parameter in search.critic.parameters():
                 parameter.zero_()
