@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,14 +26,21 @@ AJAR = -1.0  # raw gate (open in 27 % of the draws) above which an operation cou
 _ANGLES = [angle for angle in range(-80, 81, 20) if angle != 0]
 _CLIMBED, _CLIMBS = (0.03, 0.015), 4  # shares of the range of a magnitude, and the most steps of each
 _TOLERANCE = 0.1  # mismatch by which an operation must be better than none
+_IDLE = 0.05  # a warp that moves no point further, of its distance from the middle, is none: 5 % of size, 3 degrees
+
+
+class Mismatch(Protocol):
+    """How far a policy's images are from the target's; see `Gauge`."""
+
+    def __call__(self, policy: RelaxedPolicy, count: int, *, shifted: bool = False) -> float:
+        """Over `count` images, moved by part of a pixel if `shifted`."""
+        ...
 
 
 class Chooser:
     """Makes and unmakes the choices of single stages."""
 
-    def __init__(
-        self, policy: RelaxedPolicy, simple: RelaxedPolicy, mismatch_of: Callable[[RelaxedPolicy, int], float]
-    ) -> None:
+    def __init__(self, policy: RelaxedPolicy, simple: RelaxedPolicy, mismatch_of: Mismatch) -> None:
         self.policy, self.simple, self.mismatch_of = policy, simple, mismatch_of
         self.made: dict[int, tuple[int, float]] = {}  # stage -> operation and magnitude
         self._gaps: dict[tuple[int, frozenset[tuple[int, tuple[int, float]]]], float] = {}
@@ -203,6 +210,29 @@ class Chooser:
         if bend > 0:
             place += step * min(max((below - above) / (2 * bend), -1.0), 1.0)
         gap(place)
+
+    def drop_smoothing(self) -> bool:
+        """Take all warps back unless they bring more than interpolation does by itself; whether that was done.
+
+        Any warp smooths the image. Where smoother images are nearer to the target, a turn that cells do not show, or a
+        size that hardly changes, would be kept for that alone; a blur can do it, and its strength is learnt. A warp
+        that is next to none smooths in places, less than the comparison does, so it is taken back unasked.
+        """
+        warps = {s: choice for s, choice in self.made.items() if self.policy.operations[choice[0]].matrix is not None}
+        if not warps:
+            return False
+        with_warps, whole = self._gap(_MANY), torch.eye(2)
+        for stage, (k, magnitude) in sorted(warps.items()):
+            make = self.policy.operations[k].matrix
+            assert make is not None  # they have been asked for it
+            whole = make(torch.tensor([magnitude]))[0, :2, :2] @ whole
+            self.make(stage, None)
+        idle = torch.linalg.matrix_norm(whole - torch.eye(2), 2).item() < _IDLE
+        if idle or not is_clear(with_warps, self.mismatch_of(self.policy, _MANY, shifted=True)):
+            return True
+        for stage, choice in warps.items():
+            self.make(stage, choice)
+        return False
 
     def texture(self) -> None:
         """The operation that is best alone, at the magnitude that it has in the simple form; none if that is as good.

@@ -8,7 +8,6 @@ the operation and magnitude that come nearest to those; for texture, the mismatc
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from policy_search.relaxed import tone
 from policy_search.relaxed.application import compose_curve, compose_matrix, resolve
-from policy_search.relaxed.chooser import AJAR, Chooser
+from policy_search.relaxed.chooser import AJAR, Chooser, Mismatch
 from policy_search.relaxed.operations import PLAN
 from policy_search.relaxed.policy import SHUT, RelaxedPolicy
 
@@ -25,7 +24,7 @@ from policy_search.relaxed.policy import SHUT, RelaxedPolicy
 def discretise(
     simple: RelaxedPolicy,
     policy: RelaxedPolicy,
-    mismatch_of: Callable[[RelaxedPolicy, int], float],
+    mismatch_of: Mismatch,
     typical: Tensor,
     deviation: float,
 ) -> tuple[int, ...]:
@@ -34,7 +33,7 @@ def discretise(
     Args:
         simple: one sub-policy, every operation a stage of its own.
         policy: starts from the identity; its base is changed in place.
-        mismatch_of: mismatch of a policy over so many images.
+        mismatch_of: decides between choices.
         typical: (1, C, H, W), an image with the source's grey levels, on the host, where choices are made.
         deviation: of the source's pixels, in [0, 1].
 
@@ -52,13 +51,13 @@ def discretise(
     chooser.texture()
     if matrix is not None:
         chooser.geometry_by_images(matrix[:2, :2])
+        if chooser.drop_smoothing():
+            chooser.texture()  # chosen beside warps that are gone
     return tuple(k for k, _ in chooser.made.values())
 
 
 @torch.no_grad()
-def sparse(
-    simple: RelaxedPolicy, mismatch_of: Callable[[RelaxedPolicy, int], float], typical: Tensor, deviation: float
-) -> RelaxedPolicy:
+def sparse(simple: RelaxedPolicy, mismatch_of: Mismatch, typical: Tensor, deviation: float) -> RelaxedPolicy:
     """A copy of a simple form in which one operation of each kind acts and all others are shut.
 
     Ten operations that act together can share one change of size or of contrast between them in many ways, and wander

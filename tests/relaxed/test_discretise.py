@@ -31,8 +31,13 @@ def simple(**magnitudes: float) -> RelaxedPolicy:
     return policy
 
 
-def choices(wanted: dict[str, float], plan: Plan = PLAN, **magnitudes: float) -> dict[str, float]:
-    """What is chosen, with magnitudes; the images prefer the choices of `wanted` and count deviations from them."""
+def choices(
+    wanted: dict[str, float], plan: Plan = PLAN, *, smoothing: float | None = None, **magnitudes: float
+) -> dict[str, float]:
+    """What is chosen, with magnitudes; the images prefer the choices of `wanted` and count deviations from them.
+
+    `smoothing` is the mismatch of images that are moved by part of a pixel and not warped otherwise.
+    """
     policy = RelaxedPolicy(
         operations(*NAMES, "horizontal_flip"), sub_policies=3, plan=plan, generator=torch.Generator(), spread=0.0,
         start="identity",
@@ -47,7 +52,9 @@ def choices(wanted: dict[str, float], plan: Plan = PLAN, **magnitudes: float) ->
                 found[candidate.operations[k].name] = ((table.low + table.high) / 2)[0, stage, k].item()
         return found
 
-    def mismatch_of(candidate: RelaxedPolicy, count: int) -> float:
+    def mismatch_of(candidate: RelaxedPolicy, count: int, *, shifted: bool = False) -> float:
+        if shifted and smoothing is not None:
+            return smoothing
         return float(len(set(made(candidate)) ^ set(wanted)))
 
     image = torch.from_numpy(culture(0)[0])[None, None].float() / 255
@@ -70,6 +77,14 @@ def test_a_stretch_stays_a_stretch_whatever_turn_comes_before() -> None:
 def test_a_turn_that_the_images_ask_for_is_kept() -> None:
     found = choices({"rotate": 0, "stretch_x": 0}, rotate=25.0, stretch_x=1.5)
     assert found == {"rotate": pytest.approx(25, abs=1), "stretch_x": pytest.approx(1.5, rel=0.01)}
+
+
+def test_a_warp_that_brings_what_smoothing_brings_is_dropped() -> None:
+    assert choices({"scale": 0}, smoothing=0.0, scale=0.8) == {}
+    assert set(choices({"scale": 0}, smoothing=1.0, scale=0.8)) == {"scale"}
+    assert set(choices({"rotate": 0}, smoothing=1.0, rotate=4.0)) == {"rotate"}
+    for warp in ({"scale": 1.04}, {"rotate": 2.5}):
+        assert choices(dict.fromkeys(warp, 0.0), smoothing=1.0, **warp) == {}, "next to none"
 
 
 def test_tone_is_the_operation_nearest_to_the_composed_curve() -> None:
