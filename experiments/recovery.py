@@ -85,10 +85,11 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="I/N: every N-th run, from the I-th")
     parser.add_argument("--only", default="", help="runs whose name contains this")
     parser.add_argument("--write", action="store_true", help="write the result file of the runs that are there")
+    parser.add_argument("--note", default="", help="a sentence for the end of the result file")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.write:
-        write(arguments.out)
+        write(arguments.out, arguments.note)
         return
     torch.set_num_threads(1)
     at = commit()  # of the code that is loaded; the tree may move on while this runs
@@ -109,7 +110,7 @@ def main() -> None:
         print(f"{name}: {result['cpu_seconds']:.0f} s  {text}", flush=True)
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, note: str) -> None:
     """The table of everything in the folder."""
     known = {case.name: case for case in CASES}
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
@@ -169,6 +170,7 @@ def write(folder: Path) -> None:
         "Commands: `python experiments/recovery.py --data demo`, `… --data real --root DIR`, `… --write`. "
         "Settings: {0.steps} steps of {0.batch} crops of {0.crop} pixels, one thread.".format(FORMS["full"]),
         f"Commits: {', '.join(commits)}. Environment: {facts['environment']}",
+        *([note] if note else []),
         "",
     ]
     facts["settings"] = {name: settings.model_dump(mode="json") for name, settings in FORMS.items()}
