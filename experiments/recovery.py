@@ -85,10 +85,11 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="I/N: every N-th run, from the I-th")
     parser.add_argument("--only", default="", help="runs whose name contains this")
     parser.add_argument("--write", action="store_true", help="write the result file of the runs that are there")
+    parser.add_argument("--note", default="", help="a sentence for the end of the result file")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.write:
-        write(arguments.out)
+        write(arguments.out, arguments.note)
         return
     torch.set_num_threads(1)
     at = commit()  # of the code that is loaded; the tree may move on while this runs
@@ -109,7 +110,7 @@ def main() -> None:
         print(f"{name}: {result['cpu_seconds']:.0f} s  {text}", flush=True)
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, note: str) -> None:
     """The table of everything in the folder."""
     known = {case.name: case for case in CASES}
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
@@ -126,19 +127,28 @@ def write(folder: Path) -> None:
         "planted, then found by each seed; a miss is **bold**.",
         "",
     ]
-    facts: dict[str, Any] = {"records": [], "environment": environment(1)}
+    summary = _summary(known, records)
+    lines += [
+        f"Within every tolerance: {sum(part['passed'] for part in summary)} of {len(records)} runs"
+        f" ({len(plan())} are planned).",
+        "",
+    ]
+    for part in summary:
+        missed = ", ".join(part["misses"]) or "none"
+        lines.append(f"* {part['data']}, {part['form']} form: {part['passed']} of {part['total']}; misses: {missed}")
+    lines.append("")
+    facts: dict[str, Any] = {"summary": summary, "records": [], "environment": environment(1)}
     for kind, title in KINDS.items():
         for form, settings in FORMS.items():
             own = [r for r in records if (r["data"], r["form"]) == (kind, form)]
             if not own:
                 continue
             size = f"{settings.sub_policies} sub-policies x {len(settings.plan)} stages"
-            passed = sum(all(ok for _, _, ok in _rows(known, r).values()) for r in own)
             cpu = statistics.median(r["cpu_seconds"] for r in own)
             lines += [
                 f"## {title}, {form} form ({size})",
                 "",
-                f"{passed} of {len(own)} runs within every tolerance; median {cpu:.0f} CPU-s a run.",
+                f"Median {cpu:.0f} CPU-s a run.",
                 "",
                 "| planted | quantity | planted | found, by seed |",
                 "|---|---|---|---|",
@@ -160,10 +170,31 @@ def write(folder: Path) -> None:
         "Commands: `python experiments/recovery.py --data demo`, `… --data real --root DIR`, `… --write`. "
         "Settings: {0.steps} steps of {0.batch} crops of {0.crop} pixels, one thread.".format(FORMS["full"]),
         f"Commits: {', '.join(commits)}. Environment: {facts['environment']}",
+        *([note] if note else []),
         "",
     ]
     facts["settings"] = {name: settings.model_dump(mode="json") for name, settings in FORMS.items()}
     write_result("recovery", "\n".join(lines), facts)
+
+
+def _summary(known: dict[str, Case], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each data and form: runs, those within every tolerance, and what is missed by which."""
+    found = []
+    for kind in KINDS:
+        for form in FORMS:
+            own = sorted(
+                (r for r in records if (r["data"], r["form"]) == (kind, form)),
+                key=lambda r: (list(known).index(r["case"]), r["seed"]),
+            )
+            misses = []
+            for record in own:
+                missed = [key for key, (_, _, ok) in _rows(known, record).items() if not ok]
+                if missed:
+                    misses.append(f"{record['case']} (seed {record['seed']}: {', '.join(missed)})")
+            if own:
+                passed = len(own) - len(misses)
+                found.append({"data": kind, "form": form, "passed": passed, "total": len(own), "misses": misses})
+    return found
 
 
 def _rows(known: dict[str, Case], record: dict[str, Any]) -> dict[str, tuple[float, float, bool]]:

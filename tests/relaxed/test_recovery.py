@@ -29,11 +29,11 @@ NAMES = (
 )  # fmt: skip
 FORMS = {
     "full": TargetSettings(
-        operation_names=(*NAMES, "horizontal_flip", "solarize", "cutout"), plan=PLAN, sub_policies=4, steps=240,
+        operation_names=(*NAMES, "horizontal_flip", "solarize", "cutout"), plan=PLAN, sub_policies=4, steps=320,
         batch=6, crop=96, margin=48,
     ),
     "simple": TargetSettings(
-        operation_names=NAMES, plan=simple_plan(NAMES), sub_policies=1, steps=240, batch=6, crop=96, margin=48
+        operation_names=NAMES, plan=simple_plan(NAMES), sub_policies=1, steps=320, batch=6, crop=96, margin=48
     ),
 }  # fmt: skip
 Images = Sequence[NDArray[np.uint8]]

@@ -17,7 +17,7 @@ from tests.relaxed.textures import culture, shifted
 
 NAMES = ("rotate", "scale", "stretch_x", "brightness", "contrast", "gamma", "gaussian_blur", "horizontal_flip")
 TINY = TargetSettings(operation_names=NAMES, sub_policies=2, steps=16, batch=2, crop=32, margin=8)
-FOUND = TargetSettings(operation_names=NAMES, sub_policies=4, steps=480, batch=6, crop=96, margin=48)
+FOUND = TargetSettings(operation_names=NAMES, sub_policies=4, steps=320, batch=6, crop=96, margin=48)
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +120,20 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_losses(source: list[np.nd
     with pytest.raises(SearchDivergedError, match=r"step 2 \(still\): policy loss = nan, mismatch = nan"):
         search.step()
     assert all(torch.equal(value, before[name]) for name, value in search.average.state_dict().items())
+
+
+def test_no_tensor_is_made_on_another_device(source: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without a device of their own are made where no number is, so that a step that meets one fails."""
+    begin = TargetSearch._begin
+
+    def begun(search: TargetSearch, name: str) -> object:
+        # Choices are made on the host.
+        with torch.device("cpu"):
+            return begin(search, name)
+
+    monkeypatch.setattr(TargetSearch, "_begin", begun)
+    search = TargetSearch(unlabelled(source[:2]), unlabelled(source[2:4]), TINY, seed=0, device="cpu")
+    other = TargetSearch(unlabelled(source[:2]), unlabelled(source[2:4]), TINY, seed=0)
+    with torch.device("meta"):
+        found = [search.step() for _ in range(TINY.steps)]
+    assert found == [other.step() for _ in range(TINY.steps)]

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from policy_search.relaxed import devices
 from policy_search.relaxed.crops import CropSampler
 from policy_search.relaxed.search import Search, SearchSettings
+from policy_search.relaxed.target import TargetSearch, TargetSettings, unlabelled
 from policy_search.relaxed.threads import one_thread
 from tests.relaxed.textures import culture
 
@@ -139,6 +140,27 @@ def test_a_step_runs_on_a_device_whose_tensors_have_no_values(
             search.step()
     gradients = [p.grad for p in search.policy.parameters()]
     assert all(g is not None and g.device.type == "meta" for g in gradients)
+
+
+def test_a_step_of_target_mode_fetches_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [culture(seed)[0] for seed in range(3)]
+    settings = TargetSettings(sub_policies=2, steps=60, batch=4, crop=64, margin=16)
+    fetched: list[str] = []
+    fetch = torch.Tensor.tolist
+    with one_thread():
+        search = TargetSearch(unlabelled(images), unlabelled(images), settings, seed=0)
+        search.step()
+        monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: fetched.append(place()) or fetch(tensor))
+        watched = Counter[tuple[str, str]]()
+        while search.done < settings.steps:
+            stretch, fetched[:] = search._stretch, []
+            with Waits() as waits:
+                search.step()
+            # A stretch begins with choices, which are made on the host.
+            if search._stretch == stretch:
+                assert [place for place in fetched if place != "application.py"] == ["learner.py"]
+                watched += waits.places
+    assert set(watched) - {(file, name) for file, names in KNOWN.items() for name in names} == set()
 
 
 def test_the_watch_itself_sees_what_waits() -> None:
