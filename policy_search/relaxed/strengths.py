@@ -163,7 +163,9 @@ class Floors:
 
     def __init__(self, policy: RelaxedPolicy, *, group: float, operation: float, variety: float, abrupt: float) -> None:
         operations, device = policy.operations, policy.allowed.device
-        carriers = [k for k, entry in enumerate(operations) if carries(entry)]
+        # What no stage of the plan may choose never acts, and has no strength to be measured in.
+        chosen = {k for entries in policy.stage_operations for k, _ in entries}
+        carriers = [k for k, entry in enumerate(operations) if carries(entry) and k in chosen]
         self.groups = tuple(dict.fromkeys(str(operations[k].group) for k in carriers))
         self._allowed, self._bounds = policy.allowed, _Bounds.of(operations, device)
         self._carriers = torch.tensor(carriers, dtype=torch.int64, device=device)

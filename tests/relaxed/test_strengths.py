@@ -177,3 +177,15 @@ def test_floors_without_operations_to_carry_them_ask_for_nothing() -> None:
     for _ in range(60):
         keep.restore(policy)
     assert sum(effect.chance for effect in operation_effects(policy).values()) < 0.1
+
+
+def test_operations_that_no_stage_may_choose_have_no_floor() -> None:
+    """Their strength is 0 of 0 for ever: nothing of it may reach the others."""
+    policy = make("rotate", "brightness", plan=(("pose",),))
+    floors = Floors(policy, group=0.6, operation=0.4, variety=0.6, abrupt=0.1)
+    assert set(floors.strengths(policy)) == {"pose"}
+    with torch.no_grad():
+        policy.base["gate"].fill_(-3.0)
+    floors.restore(policy)
+    assert floors.strengths(policy)["pose"] > 0.1
+    assert all(torch.isfinite(p).all() for p in policy.parameters())
