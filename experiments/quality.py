@@ -183,8 +183,8 @@ def run(options: argparse.Namespace) -> None:
     if plan.peer is not None and not plan.peer.is_dir():
         raise InputError(f"--peer-policies {plan.peer}: expected a folder with demo.json or livecell.json in it")
     remove(out, options.again)
-    jobs = [(plan, name, seed) for seed in seeds for name in cultures]
-    if options.jobs == 1:
+    jobs = [] if options.report else [(plan, name, seed) for seed in seeds for name in cultures]
+    if options.jobs == 1 or not jobs:
         for job in jobs:
             run_seed(*job)
     else:
@@ -202,6 +202,8 @@ def run(options: argparse.Namespace) -> None:
         "data": _described(plan, cultures),
         "cells": cells(out, cultures, seeds),
     }
+    if options.note is not None:
+        facts["note"] = options.note.read_text().strip()
     text = report(facts)
     (out / "quality.md").write_text(text)
     write_json(out / "quality.json", facts)
@@ -228,6 +230,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--out", required=True, help="folder of the journal; a second start goes on in it")
     parser.add_argument("--record", action="store_true", help="write experiments/results/quality.* too")
+    parser.add_argument("--note", type=Path, help="a file with remarks for the end of the result")
+    parser.add_argument("--report", action="store_true", help="tables of what is there, without running anything")
     options = parser.parse_args(arguments)
     try:
         if options.seeds < 2 or options.jobs < 1:

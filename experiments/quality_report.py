@@ -48,7 +48,8 @@ def report(facts: dict[str, Any]) -> str:
     lines = [
         "# Quality beside speed: AP50 on unseen cell types",
         "",
-        f"{facts['date']}, commit {facts['commit']}, one thread, torch {facts['versions']['torch']}.",
+        f"{facts['date']}, one thread, torch {facts['versions']['torch']}. Commits of the runs: "
+        f"{', '.join(sorted({c['commit'] for c in facts['cells'] if 'commit' in c})) or facts['commit']}.",
         f"Written by `{facts['command']}`; all figures also in `quality.json`.",
         "",
         "One labelled cell type trains a small network, labelled train and val images of other types score it; test",
@@ -72,6 +73,8 @@ def report(facts: dict[str, Any]) -> str:
     ]
     for name, data in facts["data"].items():
         lines += _culture(name, data, [c for c in facts["cells"] if c["data"] == name])
+    if facts.get("note"):
+        lines += [facts["note"], ""]
     return "\n".join(lines)
 
 
