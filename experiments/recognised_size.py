@@ -83,10 +83,10 @@ def report(facts: dict[str, Any]) -> str:
         f"{facts['date']}, commit {facts['commit']}, one thread, torch {facts['versions']['torch']}, "
         f"{facts['cpu_seconds']:.0f} CPU seconds. Written by `{facts['command']}`.",
         "",
-        f"A probe's network ({PROBE.base_steps} steps on the labelled source) looks at up to {IMAGES} unlabelled images",
-        "of another type, resized so that their cells would have the size of the source's if they were *size* times as",
-        "large. Cells: its mean confidence (deepest depth of an instance); the highest is **bold**. *True*: ratio of the",
-        "roots of the median labelled areas. One seed. Not part of any search.",
+        f"A probe's network ({PROBE.base_steps} steps on the labelled source) looks at up to {IMAGES} unlabelled",
+        "images of another type, resized so that their cells would have the size of the source's if they were *size*",
+        "times as large. Cells: its mean confidence (deepest depth of an instance); the highest is **bold**. *True*:",
+        "ratio of the roots of the median labelled areas. One seed. Not part of any search.",
         "",
     ]
     for name, found in facts["cultures"].items():
