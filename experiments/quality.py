@@ -84,7 +84,10 @@ def run_cell(plan: Plan, culture: Culture, objective: ProbeObjective, row: str, 
     facts: dict[str, Any] = {"data": culture.name, "policy": row, "seed": seed, "commit": commit()}
     same = {"fingerprint": culture.study.fingerprint, "probe": json.loads(json.dumps(asdict(plan.probe)))}
     try:
-        found = policy(row, culture, seed=seed, searches=plan.searches, folder=policies, peer=plan.peer)
+        found = policy(
+            row, culture, seed=seed, searches=plan.searches, folder=policies, peer=plan.peer,
+            base=lambda: objective.base(seed),
+        )  # fmt: skip
         if found is None:
             return
         same["content_hash"] = found.key

@@ -11,21 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import albumentations as A
+import numpy as np
 from quality_data import Culture
+from sizes import recognised
 
 from policy_search.augment import BASELINES, PolicyDocument, Provenance, baseline, load_policy
 from policy_search.augment.autoalbument import convert_file
 from policy_search.cells.errors import InputError
 from policy_search.relaxed import Group, SearchResult, SearchSettings, export_policy, search_policy
+from policy_search.relaxed.catalogue import operations
+from policy_search.relaxed.operations import Emission
 from policy_search.relaxed.target import TargetSettings, search_target
 from policy_search.study.data import foreground_pairs
+from policy_search.study.probe import Base
 from policy_search.study.trivial import NAME as TRIVIAL
 from policy_search.study.trivial import trivial_augment
 
 PEER = {"autoalbument_searched": "searched", "autoalbument_emitted": "emitted"}  # row → reading of the same file
 SOURCE, TARGET, POSED, EACH = "ours_source", "ours_target", "ours_target_pose", "ours_target_each"
 OURS = (SOURCE, TARGET, POSED, EACH)
-ROWS = (*BASELINES, TRIVIAL, *PEER, *OURS)
+SIZED = "recognised_size_each"  # what another cue would bring; in no search yet
+ROWS = (*BASELINES, TRIVIAL, *PEER, *OURS, SIZED)
 _POSE, _EACH = "part_pose", "part_target_"  # of the source-mode policy, of one unseen type; no rows
 
 
@@ -57,12 +63,20 @@ class Found:
     @property
     def key(self) -> str:
         """Tells whether it has changed: the hashes of all its documents."""
-        documents = self.by_type.values() if self.by_type is not None else [self.document]
-        return "+".join(document.content_hash for document in documents)
+        if self.by_type is None:
+            return self.document.content_hash
+        return " ".join(f"{name}:{document.content_hash}" for name, document in self.by_type.items())
 
 
 def policy(
-    row: str, culture: Culture, *, seed: int, searches: Searches, folder: Path, peer: Path | None
+    row: str,
+    culture: Culture,
+    *,
+    seed: int,
+    searches: Searches,
+    folder: Path,
+    peer: Path | None,
+    base: Callable[[], Base],
 ) -> Found | None:
     """The policy of a row; None where AutoAlbument's file is not there.
 
@@ -71,6 +85,7 @@ def policy(
     Args:
         folder: of this culture's searched policies.
         peer: folder with NAME.json of AutoAlbument for every culture, and its facts in NAME.facts.json.
+        base: gives the network that all policies of the seed start from.
 
     Raises:
         InputError: unknown row, a search that exceeds the budget.
@@ -84,6 +99,8 @@ def policy(
         return _of_peer(row, culture, peer)
     if row in OURS:
         return _Shelf(culture, seed, searches, folder).get(row)
+    if row == SIZED:
+        return _of_sizes(culture, base())
     raise InputError(f"unknown policy {row!r}: expected one of {', '.join(ROWS)}")
 
 
@@ -95,6 +112,19 @@ def _of_peer(row: str, culture: Culture, folder: Path | None) -> Found | None:
     facts = file.with_suffix(".facts.json")
     spent = float(json.loads(facts.read_text())["cpu_s"]) if facts.is_file() else None
     return Found(document.with_provenance(name=row), spent)
+
+
+def _of_sizes(culture: Culture, base: Base) -> Found:
+    """For every type a scaling to the size that the network recognises its cells at, or nothing."""
+    started = time.process_time()
+    fill = int(np.median(np.concatenate([sample.image.ravel() for sample in culture.study.train])))
+    by_type = {}
+    for name, images in culture.targets.items():
+        size = recognised(base, images)
+        emit = operations("scale")[0].emit
+        scaled = A.Compose([emit(0.9 * size, 1.1 * size, Emission(fill))])
+        by_type[name] = baseline("none") if size == 1 else PolicyDocument.from_compose(scaled)
+    return Found(baseline("none"), round(time.process_time() - started, 2), by_type)
 
 
 class _Shelf:

@@ -65,6 +65,10 @@ def report(facts: dict[str, Any]) -> str:
         "like every other row. *ours_target_each* is what the command is for, one target at a time: a policy and a",
         "training for each type, scored on that type alone; its probe seconds are those of all these trainings.",
         "",
+        "*recognised_size_each* is in no search yet: for each type nothing but a scaling by the size at which a network",
+        "of the source is surest of the type's unlabelled images (sizes.py), and a training of its own. The bound for a",
+        "clear answer was set after a look at seed 0.",
+        "",
         "Ours are searched anew for every seed; AutoAlbument's policy is one search. In target mode the images of the",
         "unseen types that are searched on, without labels, include the train images that are scored on. Search: CPU",
         f"seconds of all searches of a row, at most {facts['budget_cpu_s']:.0f}; probe: CPU seconds of a policy's "

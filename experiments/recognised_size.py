@@ -20,33 +20,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from quality import PROBE
 from quality_data import Culture, load_culture
+from sizes import IMAGES, SIZES, best, confidence
 from steps import commit, environment, write_result
 
-from policy_search.study.network import confidences, decode, predict
-from policy_search.study.probe import Base, ProbeSample, train_base
+from policy_search.study.probe import ProbeSample, train_base
 
-SIZES = (0.4, 0.5, 0.63, 0.8, 1.0, 1.25, 1.6)  # of the target's cells, in those of the source
-IMAGES = 6  # of each type
 CULTURES = {"demo": "demo culture (synthetic)", "livecell": "LIVECell (real)"}
-
-
-def confidence(base: Base, images: Sequence[NDArray[np.uint8]], size: float) -> float:
-    """Mean confidence, in [0, 1], of all instances found once images are resized by 1 / `size`."""
-    found: list[float] = []
-    for image in images:
-        resized = cv2.resize(image, None, fx=1 / size, fy=1 / size, interpolation=cv2.INTER_LINEAR)
-        probabilities = predict(base.net, (resized.astype(np.float32) - base.mean) / base.std)
-        found += list(confidences(probabilities, decode(probabilities)))
-    return float(np.mean(found)) if found else 0.0
 
 
 def median_length(samples: Sequence[ProbeSample]) -> float:
@@ -68,11 +54,6 @@ def measure(culture: Culture, seed: int) -> dict[str, Any]:
             "confidence": {size: confidence(base, images, size) for size in SIZES},
         }
     return {"source_confidence": sure, "types": types}
-
-
-def best(confidences_by_size: dict[float, float]) -> float:
-    """The size with the highest confidence."""
-    return max(confidences_by_size, key=confidences_by_size.__getitem__)
 
 
 def report(facts: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
 import quality
 import quality_policies
+import sizes
 from quality import Plan, cell_file, remove, run_seed
 from quality_data import load_culture
 from quality_policies import ROWS, Searches, in_turn, one_of, stage
@@ -133,9 +134,25 @@ def test_a_policy_a_type_is_scored_on_its_type_alone(plan: Plan, scored: list[di
     alone = load_policy(plan.out / "policies" / "livecell" / "part_target_BV2-0.json")
     culture = load_culture("livecell", plan.root, None)
     (cell,) = (c for c in scored if c["policy"] == "ours_target_each")
-    assert cell["content_hash"] == alone.content_hash
+    assert cell["content_hash"] == f"BV2:{alone.content_hash}"
     expected = quality.ProbeObjective(culture.study, PROBE).score(alone, seed=0)
     assert cell["ap50"] == dict(expected.ap50)
+
+
+def test_a_size_is_recognised_where_the_network_is_clearly_surer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three confidences by size: a peak at 0.5, one that is no clear peak, and a tie with the size as it is."""
+    for peak, expected in ((0.53, 0.5), (0.515, 1.0), (0.5, 1.0)):
+        by_size = {size: peak if size == 0.5 else 0.5 if size == 1.0 else 0.4 for size in sizes.SIZES}
+        monkeypatch.setattr(sizes, "confidence", lambda base, images, size, table=by_size: table[size])
+        assert sizes.recognised(None, []) == expected  # type: ignore[arg-type]
+
+
+def test_confidence_looks_at_cells_as_large_as_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(sizes, "predict", lambda net, image: seen.append(image.shape) or np.zeros((2, *image.shape)))
+    base = type("Base", (), {"net": None, "mean": 100.0, "std": 10.0})()
+    assert sizes.confidence(base, [np.full((40, 60), 100, np.uint8)], 0.5) == 0.0
+    assert seen == [(80, 120)]  # cells half as large are shown twice as large
 
 
 def test_each_domain_is_trained_for_apart(plan: Plan) -> None:
