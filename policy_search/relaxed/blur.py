@@ -96,19 +96,19 @@ def _axis(side: int, reach: int, device: torch.device) -> _Axis:
     rows = next((rows for rows in _BLOCKS if side % rows == 0), side)
     length, count = min(side, rows + 2 * reach), side // rows
     starts = tuple(min(max(rows * block - reach, 0), side - length) for block in range(count))
-    source = (torch.tensor(starts)[:, None] + torch.arange(length))[:, None, :]
-    target = torch.arange(side).reshape(count, rows, 1)
+    source = (torch.tensor(starts, device=device)[:, None] + torch.arange(length, device=device))[:, None, :]
+    target = torch.arange(side, device=device).reshape(count, rows, 1)
     none = reach + 1
     direct, first, last = (source - target).abs(), source + target, 2 * (side - 1) - source - target
 
     def index(folded: Tensor) -> Tensor:
         # A pixel is not its own mirror image: the edge is not repeated.
         ways = [direct, first.masked_fill(folded == 0, none), last.masked_fill(folded == side - 1, none)]
-        return torch.stack(ways).clamp(max=none).flatten().to(device)
+        return torch.stack(ways).clamp(max=none).flatten()
 
     everywhere = torch.zeros_like(direct)
     shape = (3, count, rows, length)
-    return _Axis(starts, source.flatten().to(device), index(source + everywhere), index(target + everywhere), shape)
+    return _Axis(starts, source.flatten(), index(source + everywhere), index(target + everywhere), shape)
 
 
 def _bands(axis: _Axis, kernel: Tensor, adjoint: bool) -> Tensor:

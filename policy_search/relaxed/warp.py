@@ -31,10 +31,9 @@ def _matrix(like: Tensor, *parts: tuple[Tensor, tuple[int, int], float]) -> Tens
 @lru_cache(maxsize=64)
 def _places(parts: tuple[tuple[int, float], ...], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The identity (9,) and, for every part, a row of (N, 9) with its sign at its place."""
-    rows = torch.zeros(len(parts), 9, dtype=dtype)
-    for row, (place, sign) in zip(rows, parts, strict=True):
-        row[place] = sign
-    return torch.eye(3, dtype=dtype).flatten().to(device), rows.to(device)
+    rows = [[sign if entry == place else 0.0 for entry in range(9)] for place, sign in parts]
+    products = torch.tensor(rows, dtype=dtype, device=device).reshape(len(parts), 9)
+    return torch.eye(3, dtype=dtype, device=device).flatten(), products
 
 
 def identity_matrix(like: Tensor) -> Tensor:
