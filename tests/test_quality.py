@@ -28,7 +28,7 @@ from policy_search.cells.errors import InputError
 from policy_search.cells.livecell import FileReader
 from policy_search.relaxed import SearchSettings
 from policy_search.relaxed.target import TargetSettings
-from policy_search.study.probe import ProbeSettings
+from policy_search.study.probe import ProbeScore, ProbeSettings
 from tests.conftest import write_livecell
 
 PROBE = ProbeSettings(base_steps=4, steps=3, batch=2, crop=32, width=4)
@@ -155,14 +155,28 @@ def test_confidence_looks_at_cells_as_large_as_the_sources(monkeypatch: pytest.M
     assert seen == [(80, 120)]  # cells half as large are shown twice as large
 
 
-def test_each_domain_is_trained_for_apart(plan: Plan) -> None:
-    culture = load_culture("livecell", plan.root, plan.root)
-    objective = quality.ProbeObjective(culture.study, PROBE)
-    assert [d.name for d in culture.study.domains] == ["BV2", "Usiigaci"]
+def test_each_domain_is_trained_for_apart(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own policy, scored on it alone, from the common start. (Three steps of training score 0 everywhere.)"""
+    objective = quality.ProbeObjective(load_culture("livecell", plan.root, plan.root).study, PROBE)
     policies = {"BV2": quality_policies.baseline("flip"), "Usiigaci": quality_policies.baseline("crop")}
-    ap50, _ = quality.scores(objective, quality_policies.Found(policies["BV2"], 0.0, policies), 0)
-    whole = {name: dict(objective.score(policy, seed=0).ap50) for name, policy in policies.items()}
-    assert ap50 == {name: whole[name][name] for name in policies}
+    base, seen = objective.base(5), []
+
+    def score(self: quality.ProbeObjective, document: PolicyDocument, *, seed: int) -> ProbeScore:
+        assert self.base(seed) is base
+        names = [domain.name for domain in self.data.domains]
+        seen.append((names, document.content_hash, seed))
+        return ProbeScore(0.5, dict.fromkeys(names, 0.1 * len(seen)), 0.0, dict.fromkeys(names, 0.2 * len(seen)))
+
+    monkeypatch.setattr(quality.ProbeObjective, "score", score)
+    ap50, matched = quality.scores(objective, quality_policies.Found(baseline_none(), 0.0, policies), 5)
+    assert seen == [([name], policy.content_hash, 5) for name, policy in policies.items()]
+    assert ap50 == {"BV2": 0.2, "Usiigaci": 0.4}
+    assert matched == {"BV2": 0.1, "Usiigaci": 0.2}
+
+
+def baseline_none() -> PolicyDocument:
+    """Stands for the mixture, which must not be trained with."""
+    return quality_policies.baseline("none")
 
 
 def test_budget_is_kept(root: Path, tmp_path: Path) -> None:
