@@ -29,13 +29,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from quality_data import Culture, load_culture
-from quality_policies import EACH, OURS, POSED, ROWS, Found, Searches, forget, policy
+from quality_policies import FROM_TARGET, ROWS, TARGET, Found, Searches, forget, policy
 from quality_report import report
 from steps import commit, environment, write_result
 
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import write_json
 from policy_search.relaxed import SearchDivergedError, SearchSettings
+from policy_search.relaxed.sized import without_size
 from policy_search.relaxed.target import TargetSettings
 from policy_search.relaxed.threads import one_thread
 from policy_search.study.objectives import ProbeObjective
@@ -84,10 +85,7 @@ def run_cell(plan: Plan, culture: Culture, objective: ProbeObjective, row: str, 
     facts: dict[str, Any] = {"data": culture.name, "policy": row, "seed": seed, "commit": commit()}
     same = {"fingerprint": culture.study.fingerprint, "probe": json.loads(json.dumps(asdict(plan.probe)))}
     try:
-        found = policy(
-            row, culture, seed=seed, searches=plan.searches, folder=policies, peer=plan.peer,
-            base=lambda: objective.base(seed),
-        )  # fmt: skip
+        found = policy(row, culture, seed=seed, searches=plan.searches, folder=policies, peer=plan.peer)
         if found is None:
             return
         same["content_hash"] = found.key
@@ -147,7 +145,7 @@ def remove(out: Path, rows: list[str]) -> None:
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         raise InputError(f"--again {unknown[0]}: expected one of {', '.join(ROWS)}")
-    for row in {*rows, *([POSED, EACH] if set(rows) & set(OURS) else [])}:
+    for row in {*rows, *(FROM_TARGET if TARGET in rows else ())}:
         for folder in (out / "policies").glob("*"):
             forget(row, folder)
         for file in (out / "cells").glob(f"*/{row}-*.json"):
@@ -174,7 +172,9 @@ def run(options: argparse.Namespace) -> None:
     """All that the options ask for, and the tables."""
     out, cultures, seeds = Path(options.out), tuple(dict.fromkeys(options.data)), range(options.seeds)
     source = SearchSettings() if options.source_steps is None else SearchSettings(steps=options.source_steps)
-    target = TargetSettings() if options.target_steps is None else TargetSettings(steps=options.target_steps)
+    target = TargetSettings(operation_names=without_size(()))  # as the command does where it recognises the size
+    if options.target_steps is not None:
+        target = target.model_copy(update={"steps": options.target_steps})
     plan = Plan(
         out,
         Path(options.root) if options.root else None,

@@ -10,29 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import albumentations as A
-import numpy as np
 from quality_data import Culture
-from sizes import recognised
 
 from policy_search.augment import BASELINES, PolicyDocument, Provenance, baseline, load_policy
 from policy_search.augment.autoalbument import convert_file
+from policy_search.augment.chains import one_of
 from policy_search.cells.errors import InputError
-from policy_search.relaxed import Group, SearchResult, SearchSettings, export_policy, search_policy
-from policy_search.relaxed.catalogue import operations
-from policy_search.relaxed.operations import Emission
+from policy_search.config import SearchConfig
+from policy_search.relaxed import SearchResult, SearchSettings, export_policy, search_policy
+from policy_search.relaxed.sized import resized, with_sizes
 from policy_search.relaxed.target import TargetSettings, search_target
 from policy_search.study.data import foreground_pairs
-from policy_search.study.probe import Base
+from policy_search.study.probe import ProbeSettings, train_base
+from policy_search.study.sizes import knows, recognise
 from policy_search.study.trivial import NAME as TRIVIAL
 from policy_search.study.trivial import trivial_augment
 
 PEER = {"autoalbument_searched": "searched", "autoalbument_emitted": "emitted"}  # row → reading of the same file
-SOURCE, TARGET, POSED, EACH = "ours_source", "ours_target", "ours_target_pose", "ours_target_each"
-OURS = (SOURCE, TARGET, POSED, EACH)
-SIZED = "recognised_size_each"  # what another cue would bring; in no search yet
-ROWS = (*BASELINES, TRIVIAL, *PEER, *OURS, SIZED)
-_POSE, _EACH = "part_pose", "part_target_"  # of the source-mode policy, of one unseen type; no rows
+SOURCE, TARGET, EACH, SIZED = "ours_source", "ours_target", "ours_target_each", "ours_size_each"
+OURS = (SOURCE, TARGET, EACH, SIZED)
+FROM_TARGET = (TARGET, EACH, SIZED)  # made of one and the same searches
+ROWS = (*BASELINES, TRIVIAL, *PEER, *OURS)
+_PART = "part_target_"  # of one unseen type; no row
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,13 @@ class Searches:
     Attributes:
         source, target: settings of the two modes.
         budget: CPU seconds that a row's searches may take together.
+        recognise_steps: training of the network that recognises sizes.
     """
 
     source: SearchSettings
     target: TargetSettings
     budget: float
+    recognise_steps: int = SearchConfig.model_fields["recognise_steps"].default
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,6 @@ def policy(
     searches: Searches,
     folder: Path,
     peer: Path | None,
-    base: Callable[[], Base],
 ) -> Found | None:
     """The policy of a row; None where AutoAlbument's file is not there.
 
@@ -85,7 +85,6 @@ def policy(
     Args:
         folder: of this culture's searched policies.
         peer: folder with NAME.json of AutoAlbument for every culture, and its facts in NAME.facts.json.
-        base: gives the network that all policies of the seed start from.
 
     Raises:
         InputError: unknown row, a search that exceeds the budget.
@@ -99,8 +98,6 @@ def policy(
         return _of_peer(row, culture, peer)
     if row in OURS:
         return _Shelf(culture, seed, searches, folder).get(row)
-    if row == SIZED:
-        return _of_sizes(culture, base())
     raise InputError(f"unknown policy {row!r}: expected one of {', '.join(ROWS)}")
 
 
@@ -114,19 +111,6 @@ def _of_peer(row: str, culture: Culture, folder: Path | None) -> Found | None:
     return Found(document.with_provenance(name=row), spent)
 
 
-def _of_sizes(culture: Culture, base: Base) -> Found:
-    """For every type a scaling to the size that the network recognises its cells at, or nothing."""
-    started = time.process_time()
-    fill = int(np.median(np.concatenate([sample.image.ravel() for sample in culture.study.train])))
-    by_type = {}
-    for name, images in culture.targets.items():
-        size = recognised(base, images)
-        emit = operations("scale")[0].emit
-        scaled = A.Compose([emit(0.9 * size, 1.1 * size, Emission(fill))])
-        by_type[name] = baseline("none") if size == 1 else PolicyDocument.from_compose(scaled)
-    return Found(baseline("none"), round(time.process_time() - started, 2), by_type)
-
-
 class _Shelf:
     """Searched policies of one culture and seed, on disk."""
 
@@ -135,43 +119,45 @@ class _Shelf:
 
     def get(self, row: str) -> Found:
         """From the disk where it is up to date, else searched now."""
-        if row == POSED:
-            target, source, pose = self.get(TARGET), self.get(SOURCE), self._read(_POSE)
-            assert pose is not None  # written with the source-mode policy
-            spent = [found.search_cpu_s or 0.0 for found in (target, source)]
-            return Found(_named(in_turn(target.document, pose.document), POSED, self.seed), sum(spent))
-        if row == EACH:
+        if row in (EACH, SIZED):
             mixture = self.get(TARGET)
-            parts = {name: self._read(_part(name)) for name in self.culture.targets}
-            by_type = {name: part.document for name, part in parts.items() if part is not None}
-            return Found(_named(mixture.document, EACH, self.seed), mixture.search_cpu_s, by_type)
-        kept = self._read(row)
-        if kept is not None:
-            return kept
-        started = time.process_time()
-        if row == SOURCE:
-            result = search_policy(
-                foreground_pairs(self.culture.study.train),
-                None,
-                settings=self.searches.source,
-                seed=self.seed,
-                on_step=self._watch(started),
-            )
-            document = _exported(result, self.culture)
-            self._write(_POSE, stage(document, pose_stage(result)), started)
-        else:
-            document = self._search_targets(started)
-        self._write(row, document, started)
-        return self.get(row)
+            parts = {name: self._document(_PART + name) for name in self.culture.targets}
+            if row == EACH:
+                by_type, spent = parts, mixture.search_cpu_s
+            else:
+                facts = {name: part.provenance.model_dump() for name, part in parts.items()}
+                by_type = {name: _size_alone(one["size"], one["fill"]) for name, one in facts.items()}
+                spent = next(iter(facts.values()))["recognise_cpu_s"]
+            return Found(_named(mixture.document, row, self.seed), spent, by_type)
+        if not self._is_fresh(row):
+            started = time.process_time()
+            self._write(row, self._search_source(started) if row == SOURCE else self._search_targets(started), started)
+        document = self._document(row)
+        return Found(document, float(document.provenance.model_dump()["search_cpu_s"]))
+
+    def _search_source(self, started: float) -> PolicyDocument:
+        pairs, settings = foreground_pairs(self.culture.study.train), self.searches.source
+        result = search_policy(pairs, None, settings=settings, seed=self.seed, on_step=self._watch(started))
+        return _exported(result, self.culture)
 
     def _search_targets(self, started: float) -> PolicyDocument:
-        settings, pairs = self.searches.target, foreground_pairs(self.culture.study.train)
+        """As `policy-search search --target TYPE` does it, one type after another; the network is trained once."""
+        train, settings = self.culture.study.train, self.searches.target
+        base = train_base(train, seed=self.seed, settings=ProbeSettings(base_steps=self.searches.recognise_steps))
+        is_known = knows(recognise(base, [sample.image for sample in train]))
+        sizes = {
+            name: recognise(base, images).size if is_known else 1.0 for name, images in self.culture.targets.items()
+        }
+        recognised_at = round(time.process_time() - started, 2)
         documents = {}
         for name, images in self.culture.targets.items():
+            pairs = resized(foreground_pairs(train), (sizes[name],))
             result = search_target(pairs, images, settings=settings, seed=self.seed, on_step=self._watch(started))
-            documents[name] = _exported(result, self.culture)
-            self._write(_part(name), documents[name], started)
-        return one_of(documents)
+            fill = result.statistics.median
+            documents[name] = with_sizes(_exported(result, self.culture), (sizes[name],), fill=fill)
+            facts = {"size": sizes[name], "fill": fill, "recognise_cpu_s": recognised_at}
+            self._write(_PART + name, documents[name], started, facts)
+        return one_of(list(documents.values()))
 
     def _watch(self, started: float) -> Callable[[Any], None]:
         def check(_: Any) -> None:
@@ -184,71 +170,45 @@ class _Shelf:
         return check
 
     def _settings(self, row: str) -> dict[str, Any]:
-        settings = self.searches.target if row.startswith((TARGET, _EACH)) else self.searches.source
+        settings = self.searches.target if row.startswith((TARGET, _PART)) else self.searches.source
         return json.loads(settings.model_dump_json())  # type: ignore[no-any-return]
 
     def _file(self, row: str) -> Path:
         return self.folder / f"{row}-{self.seed}.json"
 
-    def _write(self, row: str, document: PolicyDocument, started: float) -> None:
+    def _write(
+        self, row: str, document: PolicyDocument, started: float, facts: Mapping[str, Any] | None = None
+    ) -> None:
         study = self.culture.study
         extra = {
             "data": study.name, "fingerprint": study.fingerprint, "synthetic": study.synthetic,
             "search_cpu_s": round(time.process_time() - started, 2), "search_settings": self._settings(row),
         }  # fmt: skip
-        _named(document, row, self.seed).with_provenance(**extra).save(self._file(row))
+        _named(document, row, self.seed).with_provenance(**extra, **(facts or {})).save(self._file(row))
 
-    def _read(self, row: str) -> Found | None:
+    def _document(self, row: str) -> PolicyDocument:
+        return load_policy(self._file(row))
+
+    def _is_fresh(self, row: str) -> bool:
         if not self._file(row).is_file():
-            return None
-        document = load_policy(self._file(row))
-        known = document.provenance.model_dump()
-        if known["fingerprint"] != self.culture.study.fingerprint or known["search_settings"] != self._settings(row):
-            return None
-        return Found(document, float(known["search_cpu_s"]))
+            return False
+        known = self._document(row).provenance.model_dump()
+        return bool(
+            known["fingerprint"] == self.culture.study.fingerprint and known["search_settings"] == self._settings(row)
+        )
+
+
+def _size_alone(size: float, fill: int) -> PolicyDocument:
+    """Flip and scaling, without what was matched."""
+    return with_sizes(baseline("none"), (size,), fill=fill, share=0.0)
 
 
 def forget(row: str, folder: Path) -> None:
     """Remove the searched policies of a row, so that they are searched again."""
-    parts = {SOURCE: (SOURCE, _POSE), TARGET: (TARGET, f"{_EACH}*")}.get(row, ())
+    parts = {SOURCE: (SOURCE,), TARGET: (TARGET, f"{_PART}*")}.get(row, ())
     for part in parts:
         for file in folder.glob(f"{part}-*.json"):
             file.unlink()
-
-
-def _part(cell_type: str) -> str:
-    return f"{_EACH}{cell_type}"
-
-
-def one_of(documents: Mapping[str, PolicyDocument]) -> PolicyDocument:
-    """One policy for several types: an image meets the policy of one of them, all equally likely."""
-    share = 1.0 / len(documents)
-    branches = [A.Sequential(list(document.compose().transforms), p=share) for document in documents.values()]
-    return PolicyDocument.from_compose(A.Compose([A.OneOf(branches, p=1.0)]))
-
-
-def in_turn(*documents: PolicyDocument) -> PolicyDocument:
-    """One policy after the other on the same image."""
-    return PolicyDocument.from_compose(A.Compose([t for document in documents for t in document.compose().transforms]))
-
-
-def stage(document: PolicyDocument, number: int) -> PolicyDocument:
-    """One stage of every sub-policy of an exported policy."""
-    first = document.compose().transforms[0]
-    branches = list(first.transforms) if isinstance(first, A.OneOf) else [first]
-    return PolicyDocument.from_compose(A.Compose([A.OneOf([b.transforms[number] for b in branches], p=1.0)]))
-
-
-def pose_stage(result: SearchResult) -> int:
-    """Which stage chooses from flips, rotations and translations.
-
-    Raises:
-        InputError: the plan has no stage for them alone.
-    """
-    plan = [tuple(entries) for entries in result.settings.plan]
-    if (Group.POSE,) not in plan:
-        raise InputError(f"{POSED} needs a stage of the group {Group.POSE} alone; the plan is {plan}")
-    return plan.index((Group.POSE,))
 
 
 def _exported(result: SearchResult, culture: Culture) -> PolicyDocument:

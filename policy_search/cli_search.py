@@ -37,6 +37,10 @@ def search(
     device: Annotated[
         Literal["cpu", "cuda", "auto"], typer.Option(help="Where it runs; only the CPU repeats bit for bit.")
     ] = "cpu",
+    recognise_steps: Annotated[
+        int,
+        typer.Option(help="With --target: training of the network that tells the size of its cells. 0: do without."),
+    ] = _default["recognise_steps"],
     operations: Annotated[str, typer.Option(help="Operations to choose from, by commas. Default: all.")] = "",
     checkpoint_every: Annotated[int, typer.Option(help="Steps that a killed run may lose.")] = _default[
         "checkpoint_every"
@@ -50,7 +54,7 @@ def search(
     """Learn one policy by gradient: OUT/policy.json. Ctrl-C stops it, the same command goes on."""
     config = SearchConfig(
         data=data, out=out, target=_names(target), root=root, steps=steps, seed=seed, sub_policies=sub_policies,
-        device=_device(device), operations=_names(operations), crop=crop, batch=batch,
+        device=_device(device), recognise_steps=recognise_steps, operations=_names(operations), crop=crop, batch=batch,
         max_images=max_images, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     from policy_search.relaxed.search import SearchDivergedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from policy_search.cells.errors import DataError, InputError
 from policy_search.cells.sources import DEMO
 from policy_search.config import SearchConfig
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler
+from policy_search.relaxed.sized import resized
 from policy_search.relaxed.target import unlabelled
-from policy_search.study.data import grey, read_split, spread_over_wells
+from policy_search.study.data import foreground_pairs, grey, read_split, spread_over_wells
+from policy_search.study.probe import ProbeSample
 
 TARGET_SPLITS = ("train", "unlabeled")
 
@@ -29,17 +31,25 @@ class SearchData:
 
     Attributes:
         source: the records that are read.
-        pairs: their images (H, W) uint8 with foreground masks (H, W) bool.
-        target: images (H, W) uint8 of the target types, without labels; empty in source mode.
-        target_types: which types those are.
+        samples: their images (H, W) uint8 with instances.
+        targets: target type -> its images (H, W) uint8, without labels; empty in source mode.
         fingerprint: of everything read; of target images only their pixels.
     """
 
     source: CellDataset
-    pairs: tuple[Pair, ...]
-    target: tuple[Image, ...]
-    target_types: tuple[str, ...]
+    samples: tuple[ProbeSample, ...]
+    targets: Mapping[str, tuple[Image, ...]]
     fingerprint: str
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Images (H, W) uint8 of the source with foreground masks (H, W) bool."""
+        return foreground_pairs(self.samples)
+
+    @property
+    def target(self) -> tuple[Image, ...]:
+        """The images of all target types."""
+        return tuple(image for images in self.targets.values() for image in images)
 
 
 def load_search_data(config: SearchConfig) -> SearchData:
@@ -54,20 +64,19 @@ def load_search_data(config: SearchConfig) -> SearchData:
     source = everything.where(lambda record: record in kept)
     if not kept:
         raise DataError(f"{config.data} has no labelled train image: a search needs the source's labels")
-    pairs = [(grey(source.image(r)), source.instances(r).foreground()) for r in source]
-    images: list[Image] = []
-    types: list[str] = []
+    samples = [ProbeSample(r.id, grey(source.image(r)), source.instances(r)) for r in source]
+    targets: dict[str, list[Image]] = {}
     for name in config.target:
-        found, called = _target_images(_same_collection(name, config.data), source, config.root, config.max_images)
-        images += found
-        types += called
+        found = _target_images(_same_collection(name, config.data), source, config.root, config.max_images)
+        targets |= found
+    images = [image for found in targets.values() for image in found]
     fingerprint = source.fingerprint() + (f"-{_pixel_digest(images)}" if images else "")
-    return SearchData(source, tuple(pairs), tuple(images), tuple(dict.fromkeys(types)), fingerprint)
+    return SearchData(source, tuple(samples), {name: tuple(found) for name, found in targets.items()}, fingerprint)
 
 
-def source_sampler(data: SearchData) -> PairSampler:
-    """The labelled pairs that are augmented."""
-    return CropSampler(data.pairs)
+def source_sampler(data: SearchData, sizes: Sequence[float] = ()) -> PairSampler:
+    """The labelled pairs that are augmented, once for each size (see `relaxed.sized`) where there are any."""
+    return CropSampler(resized(data.pairs, sizes) if sizes else data.pairs)
 
 
 def target_sampler(data: SearchData) -> PairSampler | None:
@@ -86,22 +95,20 @@ def _same_collection(name: str, data: str) -> str:
     return name
 
 
-def _target_images(name: str, source: CellDataset, root: Path | None, limit: int) -> tuple[list[Image], list[str]]:
-    """Images and types of one target. Only `image` is called: the labels of a target are never read into a search."""
-    images: list[Image] = []
-    types: list[str] = []
+def _target_images(name: str, source: CellDataset, root: Path | None, limit: int) -> dict[str, list[Image]]:
+    """Images by type of one target. Only `image` is called: the labels of a target are never read into a search."""
+    images: dict[str, list[Image]] = {}
     for split in TARGET_SPLITS:
         dataset = read_split(name, split, root, missing_ok=True)
         own = sorted(set(dataset.cell_types) & set(source.cell_types))
         if own:
             raise InputError(f"--target {name}: {own[0]} is the source type; name types that nobody labelled")
-        types += dataset.cell_types
         for cell_type in dataset.cell_types:
             records = spread_over_wells(dataset.of_type(cell_type).records, limit, unlabelled=True)
-            images += [grey(dataset.image(record)) for record in records]
-    if not images:
+            images.setdefault(cell_type, []).extend(grey(dataset.image(record)) for record in records)
+    if not any(images.values()):
         raise DataError(f"--target {name}: it has no {' or '.join(TARGET_SPLITS)} image; choose other types")
-    return images, types
+    return images
 
 
 def _pixel_digest(images: Sequence[Image]) -> str:

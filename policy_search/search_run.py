@@ -1,6 +1,7 @@
 """One search from start to end in its folder: steps, checkpoints, policy.json. Resumable at every step.
 
 config.json       the configuration and the data's fingerprint
+sizes.json        target mode: how large the cells of each target were found to be, before the first step
 checkpoint.pt     the state of the search, replaced every few steps
 history.jsonl     the numbers of every step
 tensorboard/      the same as scalars
@@ -10,8 +11,7 @@ policy.json       the policy; written last, so a folder that has it is finished
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from policy_search.augment import PolicyDocument, Provenance, load_policy
+from policy_search.augment import PolicyDocument, load_policy
 from policy_search.augment.preview import save_preview
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import clear_scratch
@@ -27,13 +27,15 @@ from policy_search.config import SearchConfig
 from policy_search.interrupts import stop_wanted
 from policy_search.relaxed.catalogue import CATALOGUE
 from policy_search.relaxed.checkpoint import load_checkpoint, save_checkpoint
-from policy_search.relaxed.export import export_policy
 from policy_search.relaxed.search import Search, SearchResult, SearchSettings, StepReport
+from policy_search.relaxed.sized import without_size
 from policy_search.relaxed.target import LEAST_STEPS, TargetSearch, TargetSettings
 from policy_search.relaxed.threads import one_thread
 from policy_search.relaxed.watch import Watch
 from policy_search.search_data import SearchData, load_search_data, source_sampler, target_sampler
+from policy_search.search_document import describe, document_of
 from policy_search.search_history import History
+from policy_search.search_sizes import Stopped, sizes_of
 from policy_search.study.folder import RunFolder
 from policy_search.tensorboard import Board
 
@@ -106,9 +108,16 @@ def run_search(config: SearchConfig, *, listener: Listener | None = None) -> Sea
         policy, checkpoint = run.path / "policy.json", run.path / "checkpoint.pt"
         if policy.is_file():
             return SearchOutcome(run.path, load_policy(policy), 0, 0)
-        for name in ("config.json", "checkpoint.pt", "history.jsonl", "preview.png", "policy.json"):
+        for name in ("config.json", "sizes.json", "checkpoint.pt", "history.jsonl", "preview.png", "policy.json"):
             clear_scratch(run.path / name)
-        search = begin(data, settings, config.seed, config.device)
+        try:
+            sizes = sizes_of(
+                run.path / "sizes.json", data, steps=config.recognise_steps, seed=config.seed,
+                tell=lambda text: tell(SearchEvent(0, settings.warmup, settings.steps, text)),
+            )  # fmt: skip
+        except Stopped:
+            return SearchOutcome(run.path, None, 0, settings.warmup + settings.steps)
+        search = begin(data, settings, config.seed, config.device, sizes=tuple(sizes.values()))
         if checkpoint.is_file():
             load_checkpoint(checkpoint, search, seed=config.seed, fingerprint=data.fingerprint)
         try:
@@ -121,7 +130,7 @@ def run_search(config: SearchConfig, *, listener: Listener | None = None) -> Sea
         if search.done < settings.steps:
             return SearchOutcome(run.path, None, made, settings.steps - search.done)
         result = SearchResult(search.average, reports, search.statistics, settings, config.seed)
-        document = _document(result, config, data)
+        document = document_of(result, config, data, sizes)
         save_preview(document, data.source, run.path / "preview.png", seed=config.seed)
         document.save(policy)
         return SearchOutcome(run.path, document, made, 0)
@@ -141,8 +150,16 @@ def search_settings(config: SearchConfig) -> SearchSettings | TargetSettings:
         raise InputError(
             "--device cuda: PyTorch finds no CUDA device here; use --device cpu, or install a driver and a CUDA build"
         )
+    names = config.operations
+    if config.target and config.recognise_steps:
+        names = without_size(names)
+        if not names:
+            raise InputError(
+                f"--operations {','.join(config.operations)}: all of them change the size of the cells, which is "
+                "recognised before the search. Name others too, or give --recognise-steps 0."
+            )
     given = {
-        "operation_names": config.operations,
+        "operation_names": names,
         "sub_policies": config.sub_policies,
         "batch": config.batch,
         "crop": config.crop,
@@ -156,15 +173,20 @@ def search_settings(config: SearchConfig) -> SearchSettings | TargetSettings:
 
 
 def begin(
-    data: SearchData, settings: SearchSettings | TargetSettings, seed: int, device: str = "cpu"
+    data: SearchData,
+    settings: SearchSettings | TargetSettings,
+    seed: int,
+    device: str = "cpu",
+    *,
+    sizes: Sequence[float] = (),
 ) -> Search | TargetSearch:
-    """A fresh search in the mode that the settings are for."""
+    """A fresh search in the mode that the settings are for; for target mode the source is of these sizes."""
     if isinstance(settings, SearchSettings):
         return Search(source_sampler(data), None, settings, seed, device=device)
     target = target_sampler(data)
     if target is None:
         raise ValueError("target mode without target images")
-    return TargetSearch(source_sampler(data), target, settings, seed, device=device)
+    return TargetSearch(source_sampler(data, sizes), target, settings, seed, device=device)
 
 
 def _advance(
@@ -190,7 +212,7 @@ def _advance(
         for report in history.reports:
             watch(report)
         where = f", going on after {begun - first} of {s.steps - first} steps" if begun > first else ""
-        tell(event(message=f"{_describe(data)}{where}"))
+        tell(event(message=f"{describe(data)}{where}"))
         board = held.enter_context(
             Board(
                 folder / "tensorboard",
@@ -212,41 +234,3 @@ def _advance(
                 save_checkpoint(folder / "checkpoint.pt", search, seed=config.seed, fingerprint=data.fingerprint)
             tell(event(report=report))
         return history.reports, search.done - begun
-
-
-def _describe(data: SearchData) -> str:
-    kind = " (synthetic)" if data.source.synthetic else ""
-    images = f"{_images(len(data.pairs), 'with labels')} of {data.source.name}{kind}"
-    if not data.target:
-        return f"source mode: {images}"
-    return f"target mode: {images}, {_images(len(data.target), 'without')} of {', '.join(data.target_types)}"
-
-
-def _images(count: int, labels: str) -> str:
-    return f"{count} image{'' if count == 1 else 's'} {labels}"
-
-
-def _document(result: SearchResult, config: SearchConfig, data: SearchData) -> PolicyDocument:
-    """The policy with its provenance: nothing in it that two equal runs would not share."""
-    from policy_search.study.provenance import versions  # loads Optuna, which only the end needs
-
-    provenance = Provenance.model_validate(
-        {
-            "name": "searched",
-            "family": "searched",
-            "data": config.data,
-            "fingerprint": data.fingerprint,
-            "synthetic": data.source.synthetic,
-            "seed": config.seed,
-            "mode": "target" if data.target else "source",
-            "targets": list(data.target_types),
-            "images": len(data.pairs),
-            "target_images": len(data.target),
-            "settings": {**config.identity(), "engine": result.settings.model_dump(mode="json")},
-            "versions": versions(),
-        }
-    )
-    # Searched on crops; an image gets as many holes per area, and light as steep per pixel.
-    area = sum(image.shape[0] * image.shape[1] for image, _ in data.pairs) / len(data.pairs)
-    ratio = area / config.crop**2
-    return export_policy(result, provenance, holes=max(1, round(ratio)), extent=math.sqrt(ratio))

@@ -9,17 +9,15 @@ import sys
 from pathlib import Path
 
 import albumentations as A
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
 import quality
 import quality_policies
-import sizes
 from quality import Plan, cell_file, remove, run_seed
 from quality_data import load_culture
-from quality_policies import ROWS, Searches, in_turn, one_of, stage
+from quality_policies import ROWS, Searches
 from quality_report import best_naive, difference, over_types, report, table
 
 from policy_search.augment import PolicyDocument, load_policy
@@ -36,6 +34,7 @@ SEARCHES = Searches(
     SearchSettings(steps=2, warmup=1, batch=2, crop=32, margin=8, sub_policies=2),
     TargetSettings(steps=32, batch=2, crop=32, margin=8, sub_policies=2),
     300.0,
+    recognise_steps=4,
 )
 PEER_FILE = Path(__file__).resolve().parent / "augment" / "data" / "autoalbument_policy.json"
 
@@ -93,7 +92,7 @@ def test_every_row_is_scored(scored: list[dict[str, object]]) -> None:
     spent = {cell["policy"]: cell["search_cpu_s"] for cell in scored}
     assert spent["none"] == spent["trivial_augment"] == 0
     assert spent["autoalbument_searched"] == spent["autoalbument_emitted"] == 12.5
-    assert spent["ours_target_pose"] == pytest.approx(spent["ours_target"] + spent["ours_source"])  # type: ignore[operator]
+    assert spent["ours_target_each"] == spent["ours_target"] > spent["ours_size_each"] > 0  # type: ignore[operator]
     hashes = [cell["content_hash"] for cell in scored]
     assert len(set(hashes)) == len(ROWS)
 
@@ -110,23 +109,12 @@ def test_a_second_start_repeats_nothing_but_what_is_asked_for(
     assert {row: os.stat(file).st_ino for row, file in files.items()} == before
     assert searched == []
     remove(plan.out, ["ours_target"])
-    built = ["ours_target", "ours_target_pose", "ours_target_each"]
+    built = ["ours_target", "ours_target_each", "ours_size_each"]
     assert [row for row in ROWS if not files[row].exists()] == built
     run_seed(plan, "livecell", 0)
     assert searched == [1]
     again = quality.cells(plan.out, ("livecell",), range(1))
     assert [c["ap50"] for c in again] == [c["ap50"] for c in scored]
-
-
-def test_pose_follows_the_target_policy(plan: Plan, scored: list[dict[str, object]]) -> None:
-    folder = plan.out / "policies" / "livecell"
-    target, source, pose = (load_policy(folder / f"{n}-0.json") for n in ("ours_target", "ours_source", "part_pose"))
-    branches = source.compose().transforms[0].transforms
-    assert [b.to_dict() for b in pose.compose().transforms[0].transforms] == [
-        b.transforms[0].to_dict() for b in branches
-    ]
-    both = in_turn(target, pose)
-    assert [both.content_hash] == [cell["content_hash"] for cell in scored if cell["policy"] == "ours_target_pose"]
 
 
 def test_a_policy_a_type_is_scored_on_its_type_alone(plan: Plan, scored: list[dict[str, object]]) -> None:
@@ -139,20 +127,21 @@ def test_a_policy_a_type_is_scored_on_its_type_alone(plan: Plan, scored: list[di
     assert cell["ap50"] == dict(expected.ap50)
 
 
-def test_a_size_is_recognised_where_the_network_is_clearly_surer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three confidences by size: a peak at 0.5, one that is no clear peak, and a tie with the size as it is."""
-    for peak, expected in ((0.53, 0.5), (0.515, 1.0), (0.5, 1.0)):
-        by_size = {size: peak if size == 0.5 else 0.5 if size == 1.0 else 0.4 for size in sizes.SIZES}
-        monkeypatch.setattr(sizes, "confidence", lambda base, images, size, table=by_size: table[size])
-        assert sizes.recognised(None, []) == expected  # type: ignore[arg-type]
-
-
-def test_confidence_looks_at_cells_as_large_as_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(sizes, "predict", lambda net, image: seen.append(image.shape) or np.zeros((2, *image.shape)))
-    base = type("Base", (), {"net": None, "mean": 100.0, "std": 10.0})()
-    assert sizes.confidence(base, [np.full((40, 60), 100, np.uint8)], 0.5) == 0.0
-    assert seen == [(80, 120)]  # cells half as large are shown twice as large
+def test_size_alone_is_the_policy_without_what_was_matched(
+    plan: Plan, scored: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A size that the tiny network would never find, written into the searched policy's provenance."""
+    for size, scalings in ((1.0, []), (0.5, [(0.45, 0.55)])):
+        alone = quality_policies._size_alone(size, 128).compose()
+        kinds = [type(t).__name__ for t in alone.transforms]
+        assert kinds == ["OneOf", *["Affine"] * len(scalings), "Sequential"]
+        assert [t.scale["x"] for t in alone.transforms if isinstance(t, A.Affine)] == [
+            pytest.approx(s) for s in scalings
+        ]
+        assert alone.transforms[-1].p == 0
+    part = load_policy(plan.out / "policies" / "livecell" / "part_target_BV2-0.json").provenance.model_dump()
+    (cell,) = (c for c in scored if c["policy"] == "ours_size_each")
+    assert cell["content_hash"] == f"BV2:{quality_policies._size_alone(part['size'], part['fill']).content_hash}"
 
 
 def test_each_domain_is_trained_for_apart(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,28 +173,6 @@ def test_budget_is_kept(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="more than --budget 0 CPU seconds"):
         run_seed(small, "livecell", 0)
     assert not list(tmp_path.rglob("*.json"))
-
-
-def test_merged_types_are_equally_likely() -> None:
-    """Type 'a' adds 50 in one of two branches or 60 in the other, type 'b' adds 100: shares 1/4, 1/4, 1/2."""
-
-    def brighter(by: float) -> A.Sequential:
-        return A.Sequential([A.RandomBrightnessContrast((by, by), (0.0, 0.0), p=1.0)], p=1.0)
-
-    merged = one_of({"a": compose(A.OneOf([brighter(0.2), brighter(0.4)], p=1.0)), "b": compose(brighter(0.8))})
-    policy = merged.compose()
-    policy.set_random_seed(0)
-    levels = [int(policy(image=np.zeros((2, 2), np.uint8))["image"][0, 0]) for _ in range(2000)]
-    share = {level: levels.count(level) / 2000 for level in sorted(set(levels))}
-    assert list(share) == [51, 102, 204]
-    assert list(share.values()) == pytest.approx([0.25, 0.25, 0.5], abs=0.04)
-
-
-def test_stage_of_a_single_sub_policy() -> None:
-    flip = A.OneOf([A.HorizontalFlip(p=1.0)], p=1.0)
-    whole = compose(A.Sequential([A.OneOf([A.InvertImg(p=1.0)], p=1.0), flip], p=1.0))
-    image = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    np.testing.assert_array_equal(stage(whole, 1).compose()(image=image)["image"], image[:, ::-1])
 
 
 CELLS = [

@@ -95,7 +95,7 @@ def test_real_cells_are_never_matched_to_synthetic_ones(livecell_root: Path, tmp
     with pytest.raises(InputError, match="demo/BT474 is synthetic and --data A172 is not"):
         run_search(tiny(tmp_path / "run", data="A172", root=livecell_root, target=("demo/BT474",)))
     data = load_search_data(tiny(tmp_path, data="A172", root=livecell_root, target=("SKBR3", "BV2")))
-    assert (len(data.pairs), len(data.target), data.target_types) == (2, 2, ("SKBR3", "BV2"))
+    assert (len(data.pairs), len(data.target), tuple(data.targets)) == (2, 2, ("SKBR3", "BV2"))
 
 
 def test_the_defaults_are_the_engines() -> None:

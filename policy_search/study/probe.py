@@ -119,13 +119,22 @@ class Base:
     std: float
 
 
-def train_base(train: Sequence[ProbeSample], *, seed: int, settings: ProbeSettings = DEFAULT) -> Base:
-    """The common start at `seed`, as the fine-tuning protocol starts from a model of the source type alone."""
+def train_base(
+    train: Sequence[ProbeSample],
+    *,
+    seed: int,
+    settings: ProbeSettings = DEFAULT,
+    after: Callable[[int], None] | None = None,
+) -> Base:
+    """The common start at `seed`, as the fine-tuning protocol starts from a model of the source type alone.
+
+    `after` is called with the number of finished steps; what it raises ends the training.
+    """
     mean, std = statistics(train)
     net = ProbeNet(settings.width, generator=torch.Generator().manual_seed(seed))
     base = Base(net.to(memory_format=torch.channels_last), mean, std)
     pool = _Pool(train, lambda image, instances, image_id, draw: (image, instances), settings, [seed, 0])
-    _fit(base, pool, settings.base_steps, settings.base_rate)
+    _fit(base, pool, settings.base_steps, settings.base_rate, after)
     return base
 
 

@@ -1,0 +1,82 @@
+"""How large are the cells of a type nobody labelled? By the size at which a network of the source is surest of them.
+
+Images of the type are shown to it enlarged and reduced. At the size at which its cells look most like those of the
+source, the network is surest of what it finds (experiments/recognised_size.py compares that with the true sizes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from policy_search.study.network import confidences, decode, predict
+from policy_search.study.probe import Base
+
+SIZES = (0.32, 0.4, 0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)  # of the target's cells, in those of the source
+IMAGES = 6  # that are looked at
+WINDOW = 320  # pixels: the side of their middles that is looked at; enlarging whole images costs minutes
+# Confidence that another size than 1 must bring, and an outermost one. Chosen on the demo culture.
+CLEAR, CLEAR_AT_ENDS = 0.02, 0.1
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What was found.
+
+    Attributes:
+        size: of the cells, in those of the source; 1 unless another size is clearly better.
+        confidence: mean confidence in [0, 1] by size tried.
+    """
+
+    size: float
+    confidence: Mapping[float, float]
+
+
+def recognise(base: Base, images: Sequence[NDArray[np.uint8]]) -> Recognised:
+    """The size of the cells in these images (H, W); the middles of the first `IMAGES` of them are looked at."""
+    middles = [_middle(image) for image in images[:IMAGES]]
+    by_size = {size: confidence(base, middles, size) for size in SIZES}
+    return Recognised(choose(by_size), by_size)
+
+
+def knows(own: Recognised) -> bool:
+    """Whether a network can be asked at all: of the images that it was trained on it must be surest as they are."""
+    return max(own.confidence, key=own.confidence.__getitem__) == 1
+
+
+def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    (top, height), (left, width) = ((max(0, n - WINDOW) // 2, min(n, WINDOW)) for n in image.shape)
+    return image[top : top + height, left : left + width]
+
+
+def confidence(base: Base, images: Sequence[NDArray[np.uint8]], size: float) -> float:
+    """Mean confidence, in [0, 1], of all instances found once images are resized by 1 / `size`; 0 if none is."""
+    found: list[float] = []
+    for image in images:
+        resized = cv2.resize(image, None, fx=1 / size, fy=1 / size, interpolation=cv2.INTER_LINEAR)
+        probabilities = predict(base.net, (resized.astype(np.float32) - base.mean) / base.std)
+        found += list(confidences(probabilities, decode(probabilities)))
+    return float(np.mean(found)) if found else 0.0
+
+
+def choose(by_size: Mapping[float, float]) -> float:
+    """The size with the highest confidence, if that is clearly higher than at 1; else 1.
+
+    An outermost size has to be far better: a network that is ever a little surer of ever larger (or smaller) images has
+    not recognised a size; it sees texture, or nothing. Elsewhere the place between the sizes tried is that of the
+    parabola through the three around the highest, in the logarithm of the size.
+    """
+    sizes = sorted(by_size)
+    at = max(range(len(sizes)), key=lambda i: by_size[sizes[i]])
+    gain = by_size[sizes[at]] - by_size[1.0]
+    if at in (0, len(sizes) - 1):
+        return sizes[at] if gain > CLEAR_AT_ENDS else 1.0
+    if gain < CLEAR:
+        return 1.0
+    logs = np.log(sizes[at - 1 : at + 2])
+    bend, slope, _ = np.polyfit(logs, [by_size[size] for size in sizes[at - 1 : at + 2]], 2)
+    return float(np.exp(np.clip(-slope / (2 * bend), logs[0], logs[2])))
