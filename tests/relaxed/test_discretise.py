@@ -32,10 +32,16 @@ def simple(**magnitudes: float) -> RelaxedPolicy:
 
 
 def choices(
-    wanted: dict[str, float], plan: Plan = PLAN, *, smoothing: float | None = None, **magnitudes: float
+    wanted: dict[str, float],
+    plan: Plan = PLAN,
+    *,
+    smoothing: float | None = None,
+    form: RelaxedPolicy | None = None,
+    **magnitudes: float,
 ) -> dict[str, float]:
     """What is chosen, with magnitudes; the images prefer the choices of `wanted` and count deviations from them.
 
+    `form` is the simple form, the one with these magnitudes if not given;
     `smoothing` is the mismatch of images that are moved by part of a pixel and not warped otherwise.
     """
     policy = RelaxedPolicy(
@@ -58,7 +64,7 @@ def choices(
         return float(len(set(made(candidate)) ^ set(wanted)))
 
     image = torch.from_numpy(culture(0)[0])[None, None].float() / 255
-    discretise(simple(**magnitudes), policy, mismatch_of, image, 12 / 255)
+    discretise(form or simple(**magnitudes), policy, mismatch_of, image, 12 / 255)
     return made(policy)
 
 
@@ -85,6 +91,17 @@ def test_a_warp_that_brings_what_smoothing_brings_is_dropped() -> None:
     assert set(choices({"rotate": 0}, smoothing=1.0, rotate=4.0)) == {"rotate"}
     for warp in ({"scale": 1.04}, {"rotate": 2.5}):
         assert choices(dict.fromkeys(warp, 0.0), smoothing=1.0, **warp) == {}, "next to none"
+
+
+def test_no_warp_is_looked_for_where_none_acts() -> None:
+    """Not even one that the images would prefer: that is for the simple form with warps."""
+    still = simple(scale=0.8)
+    with torch.no_grad():
+        for k, operation in enumerate(still.operations):
+            if operation.matrix is not None:
+                still.base["gate"][k] = SHUT
+    assert choices({"scale": 0}, form=still) == {}
+    assert set(choices({"scale": 0}, form=simple(scale=0.8))) == {"scale"}
 
 
 def test_tone_is_the_operation_nearest_to_the_composed_curve() -> None:
