@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -37,11 +38,12 @@ def choices(
     *,
     smoothing: float | None = None,
     form: RelaxedPolicy | None = None,
+    asked: list[dict[str, float]] | None = None,
     **magnitudes: float,
 ) -> dict[str, float]:
     """What is chosen, with magnitudes; the images prefer the choices of `wanted` and count deviations from them.
 
-    `form` is the simple form, the one with these magnitudes if not given;
+    `form` is the simple form, the one with these magnitudes if not given; `asked` takes what the images were asked of;
     `smoothing` is the mismatch of images that are moved by part of a pixel and not warped otherwise.
     """
     policy = RelaxedPolicy(
@@ -59,6 +61,8 @@ def choices(
         return found
 
     def mismatch_of(candidate: RelaxedPolicy, count: int, *, shifted: bool = False) -> float:
+        if asked is not None:
+            asked.append(made(candidate))
         if shifted and smoothing is not None:
             return smoothing
         return float(len(set(made(candidate)) ^ set(wanted)))
@@ -93,15 +97,21 @@ def test_a_warp_that_brings_what_smoothing_brings_is_dropped() -> None:
         assert choices(dict.fromkeys(warp, 0.0), smoothing=1.0, **warp) == {}, "next to none"
 
 
-def test_no_warp_is_looked_for_where_none_acts() -> None:
-    """Not even one that the images would prefer: that is for the simple form with warps."""
-    still = simple(scale=0.8)
+def test_no_warp_is_tried_where_none_acts() -> None:
+    """That is for the simple form with warps; here it would only cost."""
+    still = simple(rotate=25.0, gaussian_blur=2.0)
+    moved = copy.deepcopy(still)
     with torch.no_grad():
         for k, operation in enumerate(still.operations):
             if operation.matrix is not None:
                 still.base["gate"][k] = SHUT
-    assert choices({"scale": 0}, form=still) == {}
-    assert set(choices({"scale": 0}, form=simple(scale=0.8))) == {"scale"}
+    tried: list[set[str]] = []
+    for form in (still, moved):
+        asked: list[dict[str, float]] = []
+        choices({"gaussian_blur": 0}, form=form, asked=asked)
+        tried.append({name for made in asked for name in made})
+    assert tried[0] == {"brightness", "gaussian_blur"}  # of a simple form that rounds, to see whether it is one
+    assert tried[1] >= {"gaussian_blur", "rotate", "scale"}
 
 
 def test_tone_is_the_operation_nearest_to_the_composed_curve() -> None:
