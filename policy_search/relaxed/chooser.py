@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
 import torch
@@ -24,7 +23,6 @@ _NEGLIGIBLE, _LEVELS = 0.2, 3.0
 _SLIVER = 1e-4
 AJAR = -1.0  # raw gate (open in 27 % of the draws) above which an operation counts as found
 _ANGLES = [angle for angle in range(-80, 81, 20) if angle != 0]
-_CLIMBED, _CLIMBS = (0.03, 0.015), 4  # shares of the range of a magnitude, and the most steps of each
 _TOLERANCE = 0.1  # mismatch by which an operation must be better than none
 _IDLE = 0.05  # a warp that moves no point further, of its distance from the middle, is none: 5 % of size, 3 degrees
 
@@ -164,7 +162,6 @@ class Chooser:
             turns = [k for k, operation in self._warping(stage) if operation.name == "rotate"]
             options = [choice for _, choice in self._warps(stage, wanted)]
             self._best(stage, options + [(k, float(angle)) for k in turns for angle in _ANGLES], clearly=True)
-            self._climb(stage)
 
     def _turning(self) -> list[int]:
         """Stages that can rotate."""
@@ -178,38 +175,9 @@ class Chooser:
                 self.make(stage, None)
         for stage in (s for s in range(self.policy.stages) if self._warping(s) and s not in turning):
             self._best(stage, [choice for _, choice in self._warps(stage, wanted)], clearly=True)
-            self._climb(stage)
 
     def _warping(self, stage: int) -> list[tuple[int, Operation]]:
         return self.candidates(stage, "matrix")
-
-    def _climb(self, stage: int) -> None:
-        """Move a chosen magnitude to either side as long as the images come nearer."""
-        if stage not in self.made:
-            return
-        k, magnitude = self.made[stage]
-        span = self.policy.operations[k].magnitude
-        assert span is not None  # only operations that rest are candidates
-        low, high = span.forward(span.low), span.forward(span.high)
-        place = (span.forward(magnitude) - low) / (high - low)
-
-        def gap(at: float) -> float:
-            value = low + (high - low) * min(max(at, 0.0), 1.0)
-            self.make(stage, (k, math.exp(value) if span.logarithmic else value))
-            return self._gap(_MANY)
-
-        for step in _CLIMBED:
-            for _ in range(_CLIMBS):
-                best = min((place, place - step, place + step), key=gap)
-                if best == place:
-                    break
-                place = best
-        # The lowest point of the parabola through the last three.
-        below, here, above = gap(place - step), gap(place), gap(place + step)
-        bend = below - 2 * here + above
-        if bend > 0:
-            place += step * min(max((below - above) / (2 * bend), -1.0), 1.0)
-        gap(place)
 
     def drop_smoothing(self) -> bool:
         """Take all warps back unless they bring more than interpolation does by itself; whether that was done.

@@ -27,7 +27,7 @@ def discretise(
     mismatch_of: Mismatch,
     typical: Tensor,
     deviation: float,
-) -> tuple[int, ...]:
+) -> Chooser:
     """Set the choices, gates and magnitudes of `policy` so that it does what `simple` does, stage by stage.
 
     Args:
@@ -38,7 +38,7 @@ def discretise(
         deviation: of the source's pixels, in [0, 1].
 
     Returns:
-        The chosen operations, as places in `policy.operations`.
+        What has made the choices, and can make others.
     """
     chooser = Chooser(policy, simple, mismatch_of)
     matrix, curve = _middle(simple, typical)
@@ -53,31 +53,36 @@ def discretise(
         chooser.geometry_by_images(matrix[:2, :2])
         if chooser.drop_smoothing():
             chooser.texture()  # chosen beside warps that are gone
-    return tuple(k for k, _ in chooser.made.values())
+    return chooser
 
 
 @torch.no_grad()
-def sparse(simple: RelaxedPolicy, mismatch_of: Mismatch, typical: Tensor, deviation: float) -> RelaxedPolicy:
-    """A copy of a simple form in which one operation of each kind acts and all others are shut.
+def sparse(simple: RelaxedPolicy, chooser: Chooser) -> RelaxedPolicy:
+    """A copy of a simple form in which the chosen operations act, as they were chosen, and all others are shut.
 
     Ten operations that act together can share one change of size or of contrast between them in many ways, and wander
-    along those. The arguments are as for `discretise`.
+    along those.
     """
-    chosen = RelaxedPolicy(
-        simple.operations, sub_policies=1, plan=PLAN, generator=torch.Generator(), spread=0.0, start="identity"
-    ).to(simple.base["centre"].device)
-    kept = discretise(simple, chosen, mismatch_of, typical, deviation)
     found = copy.deepcopy(simple)
     found.base["gate"].fill_(4 * SHUT)
-    for k in kept:
+    for k, _ in chooser.made.values():
         for part in ("gate", "centre", "width"):
-            found.base[part][k] = chosen.base[part][k]
+            found.base[part][k] = chooser.policy.base[part][k]
             found.offset[part][:, :, k] = 0.0
     return found
 
 
+@torch.no_grad()
+def choosing(simple: RelaxedPolicy) -> RelaxedPolicy:
+    """A policy in which a few stages choose from the operations of a simple form."""
+    return RelaxedPolicy(
+        simple.operations, sub_policies=1, plan=PLAN, generator=torch.Generator(), spread=0.0, start="identity"
+    ).to(simple.base["centre"].device)
+
+
 def _middle(simple: RelaxedPolicy, typical: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The composed matrix (3, 3) and curve (1, C, 256) with every magnitude in its middle and every gate decided."""
+    """The composed matrix (3, 3) and curve (1, C, 256) with every magnitude in its middle and every gate decided; None
+    where nothing of the kind acts."""
     simple = copy.deepcopy(simple).cpu()
     draw = simple.draw(1, torch.Generator().manual_seed(0))
     gates = simple.raw("gate")[draw.sub_policy]
@@ -85,4 +90,5 @@ def _middle(simple: RelaxedPolicy, typical: Tensor) -> tuple[Tensor | None, Tens
     draw = replace(draw, logistic=certain, uniform=torch.full_like(draw.uniform, 0.5))
     drawn = resolve(simple, draw)
     matrix, curve = compose_matrix(simple, drawn), compose_curve(simple, drawn, draw, typical)
-    return None if matrix is None else matrix[0], curve
+    warps = any(o.matrix is not None and gates[0, 0, k] > AJAR for k, o in enumerate(simple.operations))
+    return matrix[0] if matrix is not None and warps else None, curve

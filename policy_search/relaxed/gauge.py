@@ -39,13 +39,17 @@ class Gauge:
     ) -> None:
         self._pool, self._before, self._measure, self._known, self._fill = pool, before, measure, known, fill
 
-    @torch.no_grad()
     def __call__(self, policy: RelaxedPolicy, count: int = 512, *, shifted: bool = False) -> float:
         """Mismatch of the mean statistics of `count` augmented crops.
 
         `shifted` moves the crops by part of a pixel as they are warped, so that "no warp" is smoothed by interpolation
         as any warp is: what is compared is then the warps, not whether there is one.
         """
+        return mismatch(self.gap(policy, count, shifted=shifted)).item()
+
+    @torch.no_grad()
+    def gap(self, policy: RelaxedPolicy, count: int, *, shifted: bool = False) -> Tensor:
+        """What the mismatch is of: by how much the whitened mean statistics (D,) are off the target's."""
         device = self._known.source.device
         generator, changes = torch.Generator(device).manual_seed(_SEED), []
         for image, mask, which in self._pool.first(count, _BATCH):
@@ -55,8 +59,7 @@ class Gauge:
                 shift = translation(place[:, 0], place[:, 1])
             seen, _ = apply(policy, image, mask, generator, fill=self._fill, size=self._pool.size, shift=shift)
             changes.append(self._measure(seen) @ self._known.whiten - self._before[which])
-        moved = self._known.source + torch.cat(changes).mean(0)
-        return mismatch(moved - self._known.target).item()
+        return self._known.source + torch.cat(changes).mean(0) - self._known.target
 
 
 def is_clear(gap: float, before: float) -> bool:

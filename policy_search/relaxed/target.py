@@ -9,8 +9,8 @@ In stretches, all on one schedule:
   searched, and the warp has to be earned by a nearer match. Where one warp is clearly near the target already, the
   search begins at it and leaves the others shut (scan.py).
 * *chosen*: until here every operation acts on every image, one after the other (the simple form). Now each stage
-  chooses (discretise.py), and the policy of P sub-policies, S stages and K operations goes on from there. Where the
-  simple form is what was asked for, it goes on with as few operations as do.
+  chooses (discretise.py), the choices are put to the test (settle.py), and the policy of P sub-policies, S stages and K
+  operations goes on from there. Where the simple form is what was asked for, it goes on with as few operations as do.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from policy_search.relaxed.catalogue import operations
+from policy_search.relaxed.chooser import Chooser
 from policy_search.relaxed.crops import CropSampler, Pair, PairSampler
-from policy_search.relaxed.discretise import discretise, sparse
+from policy_search.relaxed.discretise import choosing, discretise, sparse
 from policy_search.relaxed.gauge import Gauge, is_clear
 from policy_search.relaxed.learner import Learner
 from policy_search.relaxed.moments import MomentCritic, reference
@@ -36,6 +37,7 @@ from policy_search.relaxed.policy import SHUT, RelaxedPolicy
 from policy_search.relaxed.pool import CropPool
 from policy_search.relaxed.scan import begin_warp, rest_idle_turns
 from policy_search.relaxed.search import SearchDivergedError, SearchResult, StepReport
+from policy_search.relaxed.settle import Settler
 from policy_search.relaxed.statistics import ImageStatistics
 
 # Shares of the steps.
@@ -178,15 +180,29 @@ class TargetSearch:
         if name == "moved":
             return self._make(self._simple(self.found["moving"]), critic)
         still, moved = (self._simple(self.found[n]) for n in ("still", "moved"))
+        simple, chooser = self._chosen(still, moved)
+        if not self.is_simple:
+            self.policy.load_state_dict(chooser.policy.state_dict())
+            return self._make(self.policy, critic)
         best = self._better(still, moved)
-        if self.is_simple:
-            fewest = sparse(best, self.gauge, self._typical(), self.statistics.deviation)
-            best = self._better(fewest, best)
-            if best is not fewest:
-                rest_idle_turns(best, self.gauge)
-            return self._make(best, critic)
-        discretise(best, self.policy, self.gauge, self._typical(), self.statistics.deviation)
-        return self._make(self.policy, critic)
+        fewest = sparse(simple, chooser)
+        best = self._better(fewest, best)
+        if best is not fewest:
+            rest_idle_turns(best, self.gauge)
+        return self._make(best, critic)
+
+    def _chosen(self, still: RelaxedPolicy, moved: RelaxedPolicy) -> tuple[RelaxedPolicy, Chooser]:
+        """The better of two simple forms once choices are made of it, and those, tested."""
+        found = []
+        for simple in (still, moved):
+            policy = choosing(simple) if self.is_simple else copy.deepcopy(self.policy)
+            chooser = discretise(simple, policy, self.gauge, self._typical(), self.statistics.deviation)
+            found.append((simple, Settler(chooser, self.gauge.gap)))
+        gaps = [settler.best.mismatch for _, settler in found]
+        self.found["gaps"] = torch.tensor(gaps)
+        simple, settler = found[is_clear(gaps[1], gaps[0])]
+        settler.settle()
+        return simple, settler.chooser
 
     @property
     def is_simple(self) -> bool:
@@ -197,7 +213,6 @@ class TargetSearch:
     def _better(self, plain: RelaxedPolicy, other: RelaxedPolicy) -> RelaxedPolicy:
         """The plainer of two policies, unless the other one is clearly nearer to the target."""
         gaps = [self.gauge(policy) for policy in (plain, other)]
-        self.found.setdefault("gaps", torch.tensor(gaps))
         return other if is_clear(gaps[1], gaps[0]) else plain
 
     def _simple(self, state: dict[str, Tensor] | None = None) -> RelaxedPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -32,10 +33,17 @@ def simple(**magnitudes: float) -> RelaxedPolicy:
 
 
 def choices(
-    wanted: dict[str, float], plan: Plan = PLAN, *, smoothing: float | None = None, **magnitudes: float
+    wanted: dict[str, float],
+    plan: Plan = PLAN,
+    *,
+    smoothing: float | None = None,
+    form: RelaxedPolicy | None = None,
+    asked: list[dict[str, float]] | None = None,
+    **magnitudes: float,
 ) -> dict[str, float]:
     """What is chosen, with magnitudes; the images prefer the choices of `wanted` and count deviations from them.
 
+    `form` is the simple form, the one with these magnitudes if not given; `asked` takes what the images were asked of;
     `smoothing` is the mismatch of images that are moved by part of a pixel and not warped otherwise.
     """
     policy = RelaxedPolicy(
@@ -53,12 +61,14 @@ def choices(
         return found
 
     def mismatch_of(candidate: RelaxedPolicy, count: int, *, shifted: bool = False) -> float:
+        if asked is not None:
+            asked.append(made(candidate))
         if shifted and smoothing is not None:
             return smoothing
         return float(len(set(made(candidate)) ^ set(wanted)))
 
     image = torch.from_numpy(culture(0)[0])[None, None].float() / 255
-    discretise(simple(**magnitudes), policy, mismatch_of, image, 12 / 255)
+    discretise(form or simple(**magnitudes), policy, mismatch_of, image, 12 / 255)
     return made(policy)
 
 
@@ -85,6 +95,23 @@ def test_a_warp_that_brings_what_smoothing_brings_is_dropped() -> None:
     assert set(choices({"rotate": 0}, smoothing=1.0, rotate=4.0)) == {"rotate"}
     for warp in ({"scale": 1.04}, {"rotate": 2.5}):
         assert choices(dict.fromkeys(warp, 0.0), smoothing=1.0, **warp) == {}, "next to none"
+
+
+def test_no_warp_is_tried_where_none_acts() -> None:
+    """That is for the simple form with warps; here it would only cost."""
+    still = simple(rotate=25.0, gaussian_blur=2.0)
+    moved = copy.deepcopy(still)
+    with torch.no_grad():
+        for k, operation in enumerate(still.operations):
+            if operation.matrix is not None:
+                still.base["gate"][k] = SHUT
+    tried: list[set[str]] = []
+    for form in (still, moved):
+        asked: list[dict[str, float]] = []
+        choices({"gaussian_blur": 0}, form=form, asked=asked)
+        tried.append({name for made in asked for name in made})
+    assert tried[0] == {"brightness", "gaussian_blur"}  # of a simple form that rounds, to see whether it is one
+    assert tried[1] >= {"gaussian_blur", "rotate", "scale"}
 
 
 def test_tone_is_the_operation_nearest_to_the_composed_curve() -> None:

@@ -11,6 +11,7 @@ from policy_search.relaxed.crops import CropSampler
 from policy_search.relaxed.operations import PLAN, simple_plan
 from policy_search.relaxed.policy import RelaxedPolicy
 from policy_search.relaxed.search import SearchDivergedError
+from policy_search.relaxed.settle import Settler
 from policy_search.relaxed.target import TargetSearch, TargetSettings, search_target, unlabelled
 from policy_search.relaxed.threads import one_thread
 from tests.relaxed.textures import culture, shifted
@@ -92,6 +93,24 @@ def test_a_search_goes_on_from_its_state_bit_for_bit_in_every_stretch(source: li
         for name, value in whole.average.state_dict().items():
             assert torch.equal(value, resumed.average.state_dict()[name]), (done, name)
     assert [fresh(4).step() for _ in range(1)] != reports[:1]
+
+
+def test_what_stays_of_the_choices_is_learnt_on(source: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the choices is made to leave one brightness."""
+    at = NAMES.index("brightness")
+
+    def settle(settler: Settler) -> None:
+        with torch.no_grad():
+            settler.make({2: (at, 0.875)})  # 0.3 in [-0.4, 0.4], in the stage of tone
+
+    monkeypatch.setattr(Settler, "settle", settle)
+    search = TargetSearch(unlabelled(source[:2]), unlabelled(source[2:4]), TINY, seed=0)
+    while search._stretch != "chosen":
+        search.step()
+    table = search.average.table()
+    assert ((table.low + table.high) / 2)[:, 2, at].tolist() == pytest.approx([0.3] * 2, abs=0.02)
+    acting = (table.weight * table.gate).amax((0, 1)) > 0.3
+    assert [NAMES[k] for k in acting.nonzero()[:, 0].tolist()] == ["brightness"]
 
 
 def test_masks_are_never_looked_at(source: list[np.ndarray]) -> None:
