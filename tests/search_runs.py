@@ -15,7 +15,7 @@ from policy_search.relaxed.search import SearchSettings
 
 TINY: dict[str, Any] = {
     "data": "demo/A172", "steps": 12, "sub_policies": 2, "crop": 32, "batch": 4, "max_images": 2, "checkpoint_every": 4,
-    "seed": 3,
+    "seed": 3, "recognise_steps": 3,
 }  # fmt: skip
 WARMUP = SearchSettings().warmup
 STEPS = range(-WARMUP, 12)  # the warm-up's are negative

@@ -79,6 +79,7 @@ def test_the_labels_of_a_target_do_not_matter(tmp_path: Path) -> None:
         ({"target": ("BT747",)}, "Did you mean BT474"),
         ({"target": ("cells/x.json",)}, "is synthetic, so its targets must be too"),
         ({"operations": ("scale", "sclae")}, "unknown operation 'sclae', expected names among .*scale"),
+        ({"target": ("BT474",), "operations": ("scale", "crop_resize")}, "all of them change the size of the cells"),
         ({"device": "cuda"}, "finds no CUDA device"),
     ],
 )
