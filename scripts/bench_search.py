@@ -46,6 +46,7 @@ GROWTH: dict[str, dict[str, dict[str, Any]]] = {
 POLICY: dict[str, dict[str, Any]] = {
     **{f"{p} x {s}": {"sub_policies": p, "stages": s} for p, s in ((1, 1), (8, 4), (40, 4), (40, 8))},
     **{f"40 x 4, operations: {n}": {"operations": n, "stages": 4} for n in (1, 5, 10)},
+    "1 x 1, free": {"sub_policies": 1, "stages": 1, "free": True},
 }
 
 
@@ -122,6 +123,8 @@ def gather(options: argparse.Namespace) -> dict[str, Any]:
         "policy_ms": 1000 * middle(policy["40 x 4"]),
         "policy_1x1_ms": 1000 * middle(policy["1 x 1"]),
         "policy_growth": middle(policy["40 x 4"]) / middle(policy["1 x 1"]),
+        "policy_free_1x1_ms": 1000 * middle(policy["1 x 1, free"]),
+        "policy_growth_same_operations": middle(policy["40 x 4"]) / middle(policy["1 x 1, free"]),
         "warp_ms": 1000 * middle(policy["warp"]),
         "policy_share": 1 - middle(variants["identity"]) / middle(variants["default"]),
         "three_channels_cpu_s": middle(variants["three channels"]),
@@ -203,8 +206,12 @@ def report(facts: dict[str, Any], command: str) -> str:
         f"| one plain warp | {milliseconds(policy['warp'])} |",
         *(f"| {name} | {milliseconds(policy[name])} |" for name in POLICY),
         "",
-        f"From 1 x 1 to 40 x 4 it grows {facts['policy_growth']:.2f}×. A plan of 1 stage moves (one warp);",
-        "one of 8 has each stage of the default plan twice. Stages without an operation are left out.",
+        "A plan of 1 stage moves and does nothing else (one warp); one of 8 has each stage of the default plan twice.",
+        "Stages without an operation are left out. *Free*: the one stage chooses from all operations, so that 1 x 1",
+        "has as many of them as 40 x 4.",
+        "",
+        f"From 1 x 1 to 40 x 4, all {facts['operations']} operations in both: "
+        f"{facts['policy_growth_same_operations']:.2f}×. From one warp alone: {facts['policy_growth']:.2f}×.",
         "",
         "## How a step grows",
     ]

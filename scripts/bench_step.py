@@ -25,7 +25,7 @@ from policy_search.relaxed import PLAN, Search, SearchSettings, search
 from policy_search.relaxed.application import apply
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.crops import CropSampler, Pair
-from policy_search.relaxed.operations import Plan
+from policy_search.relaxed.operations import Plan, free_plan
 from policy_search.relaxed.policy import RelaxedPolicy
 from policy_search.relaxed.warp import centre
 
@@ -37,11 +37,13 @@ MARGIN = SearchSettings.model_fields["margin"].default
 class Case:
     """One configuration. `operations` and `stages` None: the default operations, the default plan.
 
-    `batch` augmented images and as many real ones; `size` is the side of what the critic sees.
+    With `free` every stage chooses from all operations, as in Faster AutoAugment, instead of from its groups. `batch`
+    augmented images and as many real ones; `size` is the side of what the critic sees.
     """
 
     sub_policies: int = 40
     stages: int | None = None
+    free: bool = False
     operations: int | None = None
     batch: int = 8
     size: int = 256
@@ -49,12 +51,18 @@ class Case:
     target: bool = False
     identity: bool = False
 
+    def plan(self) -> Plan:
+        """Of the stages."""
+        if self.stages is None:
+            return PLAN
+        return free_plan(self.stages) if self.free else shared_plan(self.stages)
+
     def settings(self) -> SearchSettings:
         """Of the search; the policy learns from the first step on."""
         return SearchSettings(
             operation_names=some_operations(self.operations),
             sub_policies=self.sub_policies,
-            plan=PLAN if self.stages is None else shared_plan(self.stages),
+            plan=self.plan(),
             batch=self.batch,
             crop=self.size,
             warmup=0,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -74,10 +75,12 @@ def resolve(policy: RelaxedPolicy, draw: Draw) -> Drawn:
 
 
 def fusible(policy: RelaxedPolicy) -> bool:
-    """Whether the plan keeps geometry before tone before texture and occlusion, as the fused form needs it."""
-    stages = [{_ORDER[o.group] for _, o in entries} for entries in policy.stage_operations]
-    flat = [next(iter(orders)) for orders in stages if len(orders) == 1]
-    return len(flat) == len(stages) and flat == sorted(flat)
+    """Whether all geometry comes before all tone before texture and occlusion, as the fused form needs it.
+
+    A stage may choose from several of these, for it does one of them to an image: a plan of one stage always can.
+    """
+    stages = [[_ORDER[o.group] for _, o in entries] for entries in policy.stage_operations]
+    return all(max(orders) <= min(after) for orders, after in pairwise(stages))
 
 
 def compose_matrix(
@@ -213,9 +216,10 @@ def apply(
     if curve is not None:
         image = tone.apply_curve(image, curve, known)
     for stage, entries in enumerate(policy.stage_operations):
-        if all(_ORDER[o.group] == 2 for _, o in entries):
+        last = tuple((k, o) for k, o in entries if _ORDER[o.group] == 2)
+        if last:
             numbers = (part[:, stage] for part in (drawn.on, drawn.magnitude, drawn.across))
-            chosen = Stage(entries, draw.choice[:, stage], *numbers)
+            chosen = Stage(last, draw.choice[:, stage], *numbers)
             image, mask = apply_drawn(chosen, image, mask, generator, fill, labels)
     return image, mask
 

@@ -23,7 +23,7 @@ class Stage(NamedTuple):
 
     Attributes:
         operations: by their index among the K.
-        choice: (B,) int64, the drawn index.
+        choice: (B,) int64, the drawn index; an image that drew none of `operations` stays as it is.
         on, magnitude, across: (B, K), see `application.Drawn`.
     """
 
@@ -55,7 +55,7 @@ def _gathered(
 ) -> tuple[Tensor, Tensor]:
     chosen = stage.choice.tolist()
     rows_of = {k: [row for row, choice in enumerate(chosen) if choice == k] for k, _ in stage.operations}
-    order = torch.tensor([row for rows in rows_of.values() for row in rows], device=image.device)
+    order = torch.tensor([row for rows in rows_of.values() for row in rows], dtype=torch.long, device=image.device)
     # Of the drawn operations, in the order in which they are computed.
     numbers = torch.stack([stage.on, stage.magnitude, stage.across])
     numbers = numbers.gather(2, stage.choice.expand(3, -1)[:, :, None])[:, :, 0].index_select(1, order)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from policy_search.relaxed import tone, warp
+from policy_search.relaxed import devices, tone, warp
 from policy_search.relaxed.application import apply, compose_curve, compose_matrix, fusible, resolve
 from policy_search.relaxed.catalogue import CATALOGUE, operations
 from policy_search.relaxed.operations import PLAN, Group, Plan, free_plan, simple_plan
@@ -19,6 +19,7 @@ from tests.relaxed.samples import batch
 from tests.relaxed.test_twins import same_distribution
 
 TWICE: Plan = ((Group.POSE,), (Group.SHAPE,), (Group.TONE,), (Group.TONE,))
+MIXED: Plan = ((Group.POSE,), (Group.SHAPE, Group.TONE), (Group.TONE, Group.TEXTURE, Group.OCCLUSION))
 # These draw pixels or places from the generator, which the two forms use in another order.
 DRAWS_WITHIN = {"gaussian_noise", "illumination", "cutout", "copy_paste"}
 STEADY = tuple(o.name for o in CATALOGUE if o.name not in DRAWS_WITHIN)
@@ -66,6 +67,32 @@ def test_forced_gates_and_choices_give_the_same_images(plan: Plan, channels: int
     assert 0 < gap[twice].mean() < 0.4
     assert gap[twice].max() < 4
     assert wrong[twice].mean() < 0.002
+
+
+@pytest.mark.parametrize("plan", [free_plan(1), MIXED], ids=["one free stage", "mixed"])
+@pytest.mark.parametrize("reads", [True, False], ids=["gathered", "dense"])
+def test_a_stage_of_several_kinds_does_one_of_them(plan: Plan, reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above, for stages that choose between geometry, tone and texture; also where nothing may be read."""
+    monkeypatch.setattr(devices, "may_read", lambda device: reads)
+    policy, data = make(STEADY, plan=plan, sub_policies=20), batch(1, count=64)
+    assert fusible(policy)
+    draw = policy.draw(64, torch.Generator().manual_seed(1))
+    draw = replace(draw, logistic=torch.where(draw.logistic > -1, 20.0, -20.0))
+    (fused, fused_mask), (soft, soft_mask) = both(policy, data, draw)
+    once = ~moved_twice(policy, draw)
+    assert (fused - soft)[once].abs().mean((1, 2, 3)).max() * 255 < 0.01
+    assert torch.equal(fused_mask[once], soft_mask[once])
+    drawn = {policy.operations[k].group for k in draw.choice.unique().tolist()}
+    assert drawn >= {Group.POSE, Group.SHAPE, Group.TONE, Group.TEXTURE}
+
+
+def test_a_stage_of_which_nobody_draws_texture() -> None:
+    policy, data = make(("rotate", "gaussian_blur"), plan=free_plan(1)), batch(1, count=4)
+    draw = policy.draw(4, torch.Generator().manual_seed(1))
+    draw = replace(draw, choice=torch.zeros_like(draw.choice), logistic=torch.full_like(draw.logistic, 20.0))
+    (fused, _), (soft, _) = both(policy, data, draw)
+    assert (fused - soft).abs().mean() * 255 < 0.01
+    assert (fused - data[0]).abs().mean() * 255 > 1
 
 
 @pytest.mark.parametrize(
