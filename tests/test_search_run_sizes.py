@@ -36,7 +36,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, own: float, **sizes: float) -> None
 
     def recognise(base: Base, images: Any) -> Recognised:
         size = next(asked)
-        return Recognised(size, {0.5: 0.9 if size != 1 else 0.1, 1.0: 0.5})
+        return Recognised(size, {0.5: 0.9 if size != 1 else 0.1, 0.8: 0.3, 1.0: 0.5})
 
     monkeypatch.setattr(search_sizes, "recognise", recognise)
 

@@ -44,8 +44,11 @@ def recognise(base: Base, images: Sequence[NDArray[np.uint8]]) -> Recognised:
 
 
 def knows(own: Recognised) -> bool:
-    """Whether a network can be asked at all: of the images that it was trained on it must be surest as they are."""
-    return max(own.confidence, key=own.confidence.__getitem__) == 1
+    """Whether a network can be asked at all: of the images that it was trained on it must be surest as they are, or at
+    the next size tried."""
+    sizes = sorted(own.confidence)
+    top = max(sizes, key=own.confidence.__getitem__)
+    return abs(sizes.index(top) - sizes.index(1.0)) <= 1
 
 
 def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -30,8 +30,8 @@ def test_no_clear_answer_is_size_one() -> None:
 
 
 def test_a_network_that_takes_its_own_source_for_another_size_is_not_asked() -> None:
-    assert knows(Recognised(1.0, curve(1.0, 0.2)))
-    assert not knows(Recognised(1.0, curve(0.8, 0.2)))
+    for peak, known in ((1.0, True), (0.8, True), (1.25, True), (0.63, False), (1.6, False)):
+        assert knows(Recognised(1.0, curve(peak, 0.2))) == known
 
 
 def test_cells_half_as_large_are_shown_twice_as_large_and_only_middles(monkeypatch: pytest.MonkeyPatch) -> None:
