@@ -44,11 +44,13 @@ def recognise(base: Base, images: Sequence[NDArray[np.uint8]]) -> Recognised:
 
 
 def knows(own: Recognised) -> bool:
-    """Whether a network can be asked at all: of the images that it was trained on it must be surest as they are, or at
-    the next size tried."""
-    sizes = sorted(own.confidence)
-    top = max(sizes, key=own.confidence.__getitem__)
-    return abs(sizes.index(top) - sizes.index(1.0)) <= 1
+    """Whether a network can be asked at all.
+
+    Of the images that it was trained on it must be surer as they are than at most other sizes, by half of what is
+    clear, and at no other size clearly surer.
+    """
+    typical = float(np.median(list(own.confidence.values())))
+    return own.size == 1 and own.confidence[1.0] >= typical + CLEAR / 2
 
 
 def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

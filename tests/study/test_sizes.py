@@ -29,9 +29,18 @@ def test_no_clear_answer_is_size_one() -> None:
         assert choose(flat | {end: 0.5 + sizes.CLEAR_AT_ENDS + 1e-4}) == end
 
 
-def test_a_network_that_takes_its_own_source_for_another_size_is_not_asked() -> None:
-    for peak, known in ((1.0, True), (0.8, True), (1.25, True), (0.63, False), (1.6, False)):
-        assert knows(Recognised(1.0, curve(peak, 0.2))) == known
+def test_a_network_that_does_not_know_its_own_source_is_not_asked() -> None:
+    def asked(by_size: dict[float, float]) -> bool:
+        return knows(Recognised(choose(by_size), by_size))
+
+    flat = dict.fromkeys(SIZES, 0.5)
+    assert asked(curve(1.0, 0.2))
+    assert not asked(curve(0.8, 0.2))  # takes it for another size
+    assert not asked(flat)
+    assert not asked(flat | {1.0: 0.5 + sizes.CLEAR / 2 - 1e-4})
+    assert asked(flat | {1.0: 0.5 + sizes.CLEAR / 2 + 1e-4})
+    # A little more at an end is no size.
+    assert asked(flat | {1.0: 0.53, SIZES[0]: 0.54})
 
 
 def test_cells_half_as_large_are_shown_twice_as_large_and_only_middles(monkeypatch: pytest.MonkeyPatch) -> None:
