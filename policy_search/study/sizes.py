@@ -72,14 +72,16 @@ def choose(by_size: Mapping[float, float]) -> float:
     """The size with the highest confidence, if that is clearly higher than at 1; else 1.
 
     An outermost size has to be far better: a network that is ever a little surer of ever larger (or smaller) images has
-    not recognised a size; it sees texture, or nothing. Elsewhere the place between the sizes tried is that of the
-    parabola through the three around the highest, in the logarithm of the size.
+    not recognised a size; it sees texture, or nothing. Even then it is the least extreme of those that are nearly as
+    good. Elsewhere the place between the sizes tried is that of the parabola through the three around the highest, in
+    the logarithm of the size.
     """
     sizes = sorted(by_size)
     at = max(range(len(sizes)), key=lambda i: by_size[sizes[i]])
     gain = by_size[sizes[at]] - by_size[1.0]
     if at in (0, len(sizes) - 1):
-        return sizes[at] if gain > CLEAR_AT_ENDS else 1.0
+        near = [size for size in sizes if by_size[size] > by_size[sizes[at]] - CLEAR]
+        return min(near, key=lambda size: abs(np.log(size))) if gain > CLEAR_AT_ENDS else 1.0
     if gain < CLEAR:
         return 1.0
     logs = np.log(sizes[at - 1 : at + 2])

@@ -27,6 +27,7 @@ def test_no_clear_answer_is_size_one() -> None:
     for end in (SIZES[0], SIZES[-1]):
         assert choose(flat | {end: 0.5 + sizes.CLEAR_AT_ENDS - 1e-4}) == 1
         assert choose(flat | {end: 0.5 + sizes.CLEAR_AT_ENDS + 1e-4}) == end
+    assert choose(flat | {SIZES[0]: 0.8, SIZES[1]: 0.8 - sizes.CLEAR / 2, SIZES[2]: 0.8 - 2 * sizes.CLEAR}) == SIZES[1]
 
 
 def test_a_network_that_does_not_know_its_own_source_is_not_asked() -> None:
