@@ -21,8 +21,7 @@ from policy_search.relaxed import SearchResult, SearchSettings, export_policy, s
 from policy_search.relaxed.sized import resized, with_sizes
 from policy_search.relaxed.target import TargetSettings, search_target
 from policy_search.study.data import foreground_pairs
-from policy_search.study.probe import ProbeSettings, train_base
-from policy_search.study.sizes import knows, recognise
+from policy_search.study.sizes import knows, recognise, train_networks
 from policy_search.study.trivial import NAME as TRIVIAL
 from policy_search.study.trivial import trivial_augment
 
@@ -41,7 +40,7 @@ class Searches:
     Attributes:
         source, target: settings of the two modes.
         budget: CPU seconds that a row's searches may take together.
-        recognise_steps: training of the network that recognises sizes.
+        recognise_steps: training of the networks that recognise sizes.
     """
 
     source: SearchSettings
@@ -141,12 +140,12 @@ class _Shelf:
         return _exported(result, self.culture)
 
     def _search_targets(self, started: float) -> PolicyDocument:
-        """As `policy-search search --target TYPE` does it, one type after another; the network is trained once."""
+        """As `policy-search search --target TYPE` does it, one type after another; the networks are trained once."""
         train, settings = self.culture.study.train, self.searches.target
-        base = train_base(train, seed=self.seed, settings=ProbeSettings(base_steps=self.searches.recognise_steps))
-        is_known = knows(recognise(base, [sample.image for sample in train]))
+        networks = train_networks(train, seed=self.seed, steps=self.searches.recognise_steps)
+        is_known = knows(recognise(networks, [sample.image for sample in train]))
         sizes = {
-            name: recognise(base, images).size if is_known else 1.0 for name, images in self.culture.targets.items()
+            name: recognise(networks, images).size if is_known else 1.0 for name, images in self.culture.targets.items()
         }
         recognised_at = round(time.process_time() - started, 2)
         documents = {}

@@ -1,10 +1,10 @@
-"""How large are the cells of a type nobody labelled? By the size at which a network of the source is most sure.
+"""How large are the cells of a type nobody labelled? By the size at which networks of the source are surest.
 
     python experiments/recognised_size.py --root LIVECELL_FOLDER
 
-A network is trained on the labelled source. Unlabelled images of another type are shown to it enlarged and reduced; at
-the size at which its cells look most like cells of the source, it should be most sure of them. That size is compared
-with the true one, for which alone the labels of train and val images are read. Target mode begins with this: what it
+Networks are trained on the labelled source. Unlabelled images of another type are shown to them enlarged and reduced;
+at the size at which its cells look most like cells of the source, they should be surest. That size is compared with
+the true one, for which alone the labels of train and val images are read. Target mode begins with this: what it
 matches after that, statistics of whole images, does not show the size of cells.
 
 Writes experiments/results/recognised_size.md and .json.
@@ -25,13 +25,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from quality import PROBE
 from quality_data import Culture, load_culture
 from steps import commit, environment, write_result
 
-from policy_search.study.probe import ProbeSample, train_base
-from policy_search.study.sizes import IMAGES, SIZES, knows, recognise
+from policy_search.config import SearchConfig
+from policy_search.study.probe import ProbeSample
+from policy_search.study.sizes import IMAGES, NETWORKS, SIZES, knows, recognise, train_networks
 
+STEPS: int = SearchConfig.model_fields["recognise_steps"].default
 CULTURES = {"demo": "demo culture (synthetic)", "livecell": "LIVECell (real)"}
 
 
@@ -43,11 +44,11 @@ def median_length(samples: Sequence[ProbeSample]) -> float:
 
 def measure(culture: Culture, seed: int) -> dict[str, Any]:
     """Whether the network knows its own source, and per unseen type the true size, the one found, and why."""
-    base = train_base(culture.study.train, seed=seed, settings=PROBE)
-    own, length = recognise(base, [s.image for s in culture.study.train]), median_length(culture.study.train)
+    networks = train_networks(culture.study.train, seed=seed, steps=STEPS)
+    own, length = recognise(networks, [s.image for s in culture.study.train]), median_length(culture.study.train)
     types = {}
     for domain in culture.study.domains:
-        seen = recognise(base, culture.targets[domain.name])
+        seen = recognise(networks, culture.targets[domain.name])
         types[domain.name] = {
             "true": median_length(domain.samples) / length, "found": seen.size, "confidence": dict(seen.confidence)
         }  # fmt: skip
@@ -57,17 +58,17 @@ def measure(culture: Culture, seed: int) -> dict[str, Any]:
 def report(facts: dict[str, Any]) -> str:
     """The result file."""
     lines = [
-        "# The size of unlabelled cells, by what a network of the source recognises",
+        "# The size of unlabelled cells, by what networks of the source recognise",
         "",
         f"{facts['date']}, commit {facts['commit']}, one thread, torch {facts['versions']['torch']}, "
         f"{facts['cpu_seconds']:.0f} CPU seconds. Written by `{facts['command']}`.",
         "",
-        f"A probe's network ({PROBE.base_steps} steps on the labelled source) looks at the middles of up to {IMAGES}",
-        "unlabelled images of another type, resized so that their cells would have the size of the source's if they",
-        "were *size* times as large. *Found*: where it is surest (mean deepest depth of an instance), 1 where no other",
-        "size is clearly better. *True*: ratio of the roots of the median labelled areas, of which the search knows",
-        "nothing. A network that is not surest of its own source at size 1 is not asked: all its sizes count as 1",
-        "(in brackets: what it would have said). The bounds for *clearly* were set on the demo culture, seeds 0 to 4.",
+        f"{NETWORKS} networks ({STEPS} steps on the labelled source) look at the middles of up to {IMAGES} unlabelled",
+        "images of another type, resized so that their cells would have the size of the source's if they were *size*",
+        "times as large. *Found*: where they are surest (mean deepest depth of an instance), 1 where no other size is",
+        "clearly better. *True*: ratio of the roots of the median labelled areas, of which the search knows nothing.",
+        "Networks that do not know the size of their own source are not asked: all sizes count as 1 (in brackets: what",
+        "they would have said). The rules of study/sizes.py were set while looking at these same seeds.",
         "",
     ]
     for name, runs in facts["cultures"].items():

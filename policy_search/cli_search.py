@@ -39,7 +39,7 @@ def search(
     ] = "cpu",
     recognise_steps: Annotated[
         int,
-        typer.Option(help="With --target: training of the network that tells the size of its cells. 0: do without."),
+        typer.Option(help="With --target: training of networks that tell the size of its cells. 0: do without."),
     ] = _default["recognise_steps"],
     operations: Annotated[str, typer.Option(help="Operations to choose from, by commas. Default: all.")] = "",
     checkpoint_every: Annotated[int, typer.Option(help="Steps that a killed run may lose.")] = _default[

@@ -78,7 +78,7 @@ class SearchConfig(CommandConfig):
     sub_policies: int = Field(8, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
     recognise_steps: int = Field(
-        400, ge=0, description="training of the network that recognises the size of a target's cells; 0: by statistics"
+        400, ge=0, description="training of networks that recognise the size of a target's cells; 0: by statistics"
     )
     operations: tuple[str, ...] = Field((), description="names in the catalogue; all when empty")
     crop: int = Field(128, ge=32, multiple_of=2, description="side of what the critic sees, pixels")

@@ -12,12 +12,12 @@ from policy_search.cells.files import write_json
 from policy_search.interrupts import stop_wanted
 from policy_search.relaxed.search import SearchDivergedError
 from policy_search.search_data import SearchData
-from policy_search.study.probe import ProbeError, ProbeSettings, train_base
-from policy_search.study.sizes import knows, recognise
+from policy_search.study.probe import ProbeError
+from policy_search.study.sizes import NETWORKS, knows, recognise, train_networks
 
 
 class Stopped(Exception):
-    """The user wants to stop; nothing is kept of a network that is not trained to the end."""
+    """The user wants to stop; nothing is kept of networks that are not trained to the end."""
 
 
 def sizes_of(path: Path, data: SearchData, *, steps: int, seed: int, tell: Callable[[str], None]) -> dict[str, float]:
@@ -26,35 +26,35 @@ def sizes_of(path: Path, data: SearchData, *, steps: int, seed: int, tell: Calla
     Args:
         path: sizes.json; read if it is there, else written.
         data: the source with labels, the targets without.
-        steps: training of the network; 0: none, and no size is known.
-        seed: of the network.
+        steps: training of each network; 0: none, and no size is known.
+        seed: of the networks.
         tell: is given lines to print.
 
     Raises:
         InputError: the file is damaged, or of other targets.
-        SearchDivergedError: the training of the network went wrong.
+        SearchDivergedError: the training of a network went wrong.
         Stopped: by SIGINT or SIGTERM.
     """
     if not data.targets or steps == 0:
         return {}
     if path.is_file():
         return _read(path, data)
-    tell(f"training a network for {steps} steps on {data.source.name}, to recognise the size of the targets' cells")
+    tell(f"training {NETWORKS} networks of {steps} steps on {data.source.name}, to recognise the size of the cells")
     with stop_wanted() as stopped:
 
-        def check(_: int) -> None:
+        def check(*_: int) -> None:
             if stopped():
                 raise Stopped
 
         try:
-            base = train_base(data.samples, seed=seed, settings=ProbeSettings(base_steps=steps), after=check)
+            networks = train_networks(data.samples, seed=seed, steps=steps, after=check)
         except ProbeError as error:
-            raise SearchDivergedError(f"{error}. --recognise-steps 0 does without this network.") from error
-        own = recognise(base, [sample.image for sample in data.samples])
+            raise SearchDivergedError(f"{error}. --recognise-steps 0 does without these networks.") from error
+        own = recognise(networks, [sample.image for sample in data.samples])
         found = {}
         for name, images in data.targets.items():
-            check(steps)
-            seen = recognise(base, images)
+            check()
+            seen = recognise(networks, images)
             found[name] = seen if knows(own) else replace(seen, size=1.0)
     write_json(
         path,
@@ -66,7 +66,7 @@ def sizes_of(path: Path, data: SearchData, *, steps: int, seed: int, tell: Calla
     tell(
         describe({name: one.size for name, one in found.items()})
         if knows(own)
-        else "size of the cells: not recognised, as the network does not know that of its own source; taken for equal"
+        else "size of the cells: not recognised, as networks of the source do not know their own; taken for equal"
     )
     return {name: one.size for name, one in found.items()}
 

@@ -34,7 +34,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, own: float, **sizes: float) -> None
     """The network says these sizes, its own source's first; each call is for the next."""
     asked = iter([own, *sizes.values()])
 
-    def recognise(base: Base, images: Any) -> Recognised:
+    def recognise(networks: list[Base], images: Any) -> Recognised:
         size = next(asked)
         return Recognised(size, {0.5: 0.9 if size != 1 else 0.1, 0.8: 0.3, 1.0: 0.5})
 
@@ -79,8 +79,8 @@ def test_the_policy_scales_to_each_size_and_nothing_else_in_it_does(
 
 def test_sizes_are_found_once_and_a_stopped_run_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[int] = []
-    original = search_sizes.train_base
-    monkeypatch.setattr(search_sizes, "train_base", lambda *a, **k: trained.append(1) or original(*a, **k))
+    original = search_sizes.train_networks
+    monkeypatch.setattr(search_sizes, "train_networks", lambda *a, **k: trained.append(1) or original(*a, **k))
     run_search(target_run(tmp_path / "whole"))
     assert trained == [1]
     kept = json.loads((tmp_path / "whole" / "sizes.json").read_text())
@@ -110,7 +110,7 @@ def test_a_network_that_does_not_know_its_source_is_not_believed(
     data = load_search_data(target_run(tmp_path))
     found = sizes_of(tmp_path / "sizes.json", data, steps=3, seed=0, tell=lines.append)
     assert found == {"BT474": 1.0, "MCF7": 1.0}
-    assert "not recognised, as the network does not know that of its own source" in lines[-1]
+    assert "not recognised, as networks of the source do not know their own" in lines[-1]
     assert sizes_of(tmp_path / "sizes.json", data, steps=3, seed=0, tell=lines.append) == found
 
 
@@ -144,14 +144,14 @@ def test_ctrl_c_while_the_network_trains_leaves_a_run_that_goes_on(
 
     def interrupt(event: SearchEvent) -> None:
         if event.message.startswith("training"):
-            monkeypatch.setattr(search_sizes, "ProbeSettings", with_a_signal)
+            monkeypatch.setattr(search_sizes, "train_networks", with_a_signal)
 
-    made = search_sizes.ProbeSettings
+    made = search_sizes.train_networks
 
-    def with_a_signal(**keywords: Any) -> Any:
+    def with_a_signal(*samples: Any, **keywords: Any) -> Any:
         monkeypatch.undo()
         os.kill(os.getpid(), signal.SIGINT)
-        return made(**keywords)
+        return made(*samples, **keywords)
 
     outcome = run_search(target_run(out), listener=interrupt)
     assert (outcome.document, outcome.made, outcome.left) == (None, 0, 16)
@@ -164,6 +164,6 @@ def test_a_network_that_diverges_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     def diverge(*_: Any, **__: Any) -> Base:
         raise ProbeError("the probe's loss is nan at step 2 of 3")
 
-    monkeypatch.setattr(search_sizes, "train_base", diverge)
+    monkeypatch.setattr(search_sizes, "train_networks", diverge)
     with pytest.raises(SearchDivergedError, match=r"nan at step 2 of 3\. --recognise-steps 0 does without"):
         run_search(target_run(tmp_path / "run"))

@@ -1,12 +1,13 @@
-"""How large are the cells of a type nobody labelled? By the size at which a network of the source is surest of them.
+"""How large are the cells of a type nobody labelled? By the size at which networks of the source are surest of them.
 
-Images of the type are shown to it enlarged and reduced. At the size at which its cells look most like those of the
-source, the network is surest of what it finds (experiments/recognised_size.py compares that with the true sizes).
+Images of the type are shown to them enlarged and reduced. At the size at which its cells look most like those of the
+source, they are surest of what they find (experiments/recognised_size.py compares that with the true sizes). Several
+networks, as one that was trained so shortly may be surer of any image the more it is enlarged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy_search.study.network import confidences, decode, predict
-from policy_search.study.probe import Base
+from policy_search.study.probe import Base, ProbeSample, ProbeSettings, train_base
 
 SIZES = (0.32, 0.4, 0.5, 0.63, 0.8, 1.0, 1.25, 1.6, 2.0)  # of the target's cells, in those of the source
+NETWORKS = 3
 IMAGES = 6  # that are looked at
 WINDOW = 320  # pixels: the side of their middles that is looked at; enlarging whole images costs minutes
 # Confidence that another size than 1 must bring, and an outermost one. Chosen on the demo culture.
 CLEAR, CLEAR_AT_ENDS = 0.02, 0.1
+_STRIDE = 1_000_003  # between the seeds of networks: two runs of small seeds share none
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,41 @@ class Recognised:
     confidence: Mapping[float, float]
 
 
-def recognise(base: Base, images: Sequence[NDArray[np.uint8]]) -> Recognised:
+def train_networks(
+    train: Sequence[ProbeSample], *, seed: int, steps: int, after: Callable[[int, int], None] | None = None
+) -> list[Base]:
+    """The networks that are asked, each trained by itself.
+
+    Args:
+        train: the labelled source.
+        seed: of all of them.
+        steps: of each.
+        after: called after every step with the networks and steps finished; what it raises ends the training.
+
+    Raises:
+        ProbeError: a loss is not finite.
+    """
+    settings = ProbeSettings(base_steps=steps)
+    return [
+        train_base(
+            train, seed=seed + number * _STRIDE, settings=settings,
+            after=None if after is None else lambda step, number=number: after(number, step),
+        )
+        for number in range(NETWORKS)
+    ]  # fmt: skip
+
+
+def recognise(networks: Sequence[Base], images: Sequence[NDArray[np.uint8]]) -> Recognised:
     """The size of the cells in these images (H, W); the middles of the first `IMAGES` of them are looked at."""
     middles = [_middle(image) for image in images[:IMAGES]]
-    by_size = {size: confidence(base, middles, size) for size in SIZES}
+    by_size = {size: float(np.mean([confidence(net, middles, size) for net in networks])) for size in SIZES}
     return Recognised(choose(by_size), by_size)
 
 
 def knows(own: Recognised) -> bool:
-    """Whether a network can be asked at all.
+    """Whether the networks can be asked at all.
 
-    Of the images that it was trained on it must be surer as they are than at most other sizes, by half of what is
+    Of the images that they were trained on they must be surer as these are than at most other sizes, by half of what is
     clear, and at no other size clearly surer.
     """
     typical = float(np.median(list(own.confidence.values())))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from policy_search.study import sizes
+from policy_search.study.probe import ProbeSettings
 from policy_search.study.sizes import SIZES, Recognised, choose, confidence, knows, recognise
 
 
@@ -55,7 +58,7 @@ def test_cells_half_as_large_are_shown_twice_as_large_and_only_middles(monkeypat
     seen.clear()
     wide = np.zeros((40, 1000), np.uint8)
     wide[:, 340:660] = 100  # the middle 320
-    assert recognise(base, [wide] * 9).size == 1
+    assert recognise([base], [wide] * 9).size == 1
     assert len(seen) == sizes.IMAGES * len(SIZES)
     assert [s.shape for s in seen[:: sizes.IMAGES]] == [(round(40 / s), round(320 / s)) for s in SIZES]
     assert all(np.all(s == 0) for s in seen)
@@ -74,3 +77,22 @@ def test_the_mean_is_over_the_cells_found(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sizes, "predict", lambda net, image: next(remaining))
     base = type("Base", (), {"net": None, "mean": 0.0, "std": 1.0})()
     assert confidence(base, [np.zeros((40, 48), np.uint8)] * 2, 1.0) == pytest.approx(0.7, abs=1e-6)
+
+
+def test_networks_are_asked_together_and_trained_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    steps: list[tuple[int, int]] = []
+
+    def train(samples: object, *, seed: int, settings: ProbeSettings, after: Callable[[int], None]) -> float:
+        seeds.append(seed)
+        after(settings.base_steps)
+        return 0.1 * len(seeds)
+
+    monkeypatch.setattr(sizes, "train_base", train)
+    networks = sizes.train_networks([], seed=7, steps=5, after=lambda number, step: steps.append((number, step)))
+    assert seeds[0] == 7
+    assert len(set(seeds)) == sizes.NETWORKS == len(networks)
+    assert steps == [(number, 5) for number in range(sizes.NETWORKS)]
+    monkeypatch.setattr(sizes, "confidence", lambda net, images, size: net)
+    found = recognise(networks, [np.zeros((8, 8), np.uint8)])
+    assert found.confidence[1.0] == pytest.approx(0.2)
