@@ -185,6 +185,14 @@ class Operation:
         """Whether it can grow from nothing."""
         return self.magnitude is not None and self.magnitude.rest is not None
 
+    @property
+    def keeps_area(self) -> bool:
+        """Whether cells cover as many pixels afterwards; only geometry may change that."""
+        if self.matrix is None or self.magnitude is None:
+            return True
+        widest = self.matrix(torch.tensor([float(self.magnitude.high)]))
+        return bool((torch.linalg.det(widest).abs() - 1).abs() < 1e-3)
+
     def draw(self, low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
         """Magnitudes (B,) within the ends (B,); 1 where there is no magnitude."""
         return torch.ones_like(uniform) if self.magnitude is None else self.magnitude.draw(low, high, uniform)

@@ -76,11 +76,9 @@ def rest_idle_turns(policy: RelaxedPolicy, gauge: Gauge) -> None:
     gap = gauge(policy)
     centres = policy.base["centre"]
     for k, operation in enumerate(policy.operations):
-        span, make = operation.magnitude, operation.matrix
-        if span is None or make is None:
-            continue
-        if abs(torch.linalg.det(make(torch.tensor([float(span.high)])))[0].item() - 1) > 1e-3:
-            continue  # it changes the size of the cells: no turn
+        span = operation.magnitude
+        if span is None or operation.matrix is None or not operation.keeps_area:
+            continue  # no turn
         before = centres[k].item()
         centres[k] = span.raw_centre(span.identity)
         without = gauge(policy)

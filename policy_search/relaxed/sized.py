@@ -12,14 +12,13 @@ from collections.abc import Sequence
 import albumentations as A
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from policy_search.augment import PolicyDocument, baseline
 from policy_search.augment.chains import for_share, in_turn, one_of
 from policy_search.relaxed.catalogue import operations
 from policy_search.relaxed.crops import Pair
-from policy_search.relaxed.operations import Emission, Operation
+from policy_search.relaxed.operations import Emission
 
 SPREAD = 0.1  # of an emitted scaling to either side: sizes are known to about half a step of a grid of ratio 1.25
 SHARE = 0.5  # of the images that a matched policy is for
@@ -52,14 +51,7 @@ def _scaled(plane: NDArray[np.uint8], size: float, interpolation: int) -> NDArra
 
 def without_size(names: Sequence[str]) -> tuple[str, ...]:
     """Those operations of `names` (all of the catalogue when empty) that keep the area of a cell."""
-    return tuple(o.name for o in operations(*names) if not _changes_area(o))
-
-
-def _changes_area(operation: Operation) -> bool:
-    if operation.matrix is None or operation.magnitude is None:
-        return False
-    widest = operation.matrix(torch.tensor([float(operation.magnitude.high)]))
-    return bool((torch.linalg.det(widest).abs() - 1).abs() > 1e-3)
+    return tuple(o.name for o in operations(*names) if o.keeps_area)
 
 
 def with_sizes(document: PolicyDocument, sizes: Sequence[float], *, fill: int, share: float = SHARE) -> PolicyDocument:
