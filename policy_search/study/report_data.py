@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import SQLAlchemyError
 
 from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells.errors import InputError
@@ -20,8 +16,9 @@ from policy_search.cells.sources import DEMO
 from policy_search.config import RunConfig
 from policy_search.study.finals import choose
 from policy_search.study.report import TrialRow, leaderboard
+from policy_search.study.report_storage import stored_study
 from policy_search.study.runner import probe_seed
-from policy_search.study.storage import check_url, default_url
+from policy_search.study.storage import default_url
 from policy_search.study.verdict import Direction, Finalist, Verdict, judge, ranked
 
 REMEDY = "STUDY is the folder that `policy-search run` wrote, its --out"
@@ -89,10 +86,15 @@ def read_run(folder: Path) -> RunRecord:
             another run's, a damaged policy.
     """
     config, fingerprint = read_config(folder)
-    study = _study(config, folder, fingerprint)
+    with stored_study(config.storage or default_url(folder), f"{config.data} seed {config.seed}") as study:
+        if study.user_attrs.get("fingerprint", fingerprint) != fingerprint:
+            raise InputError(f"the storage of {folder} holds a study of other data: it is not the storage of this run")
+        return _record(folder, config, study)
+
+
+def _record(folder: Path, config: RunConfig, study: optuna.Study) -> RunRecord:
     rows = leaderboard(study)
     direction: Direction = "maximize" if study.direction.name == "MAXIMIZE" else "minimize"
-    metric = (study.metric_names or ["score"])[0]
     best = load_policy(folder / "best.json") if (folder / "best.json").is_file() else None
     finalists, left_out, scores = _second_round(study, rows, config, direction)
     verdict = None
@@ -101,11 +103,19 @@ def read_run(folder: Path) -> RunRecord:
         verdict = found if best is not None and _is_of(best, found) else None
     searched = _best_searched(rows, finalists)
     return RunRecord(
-        folder=folder, config=config, metric=metric, direction=direction,
-        trials=tuple(study.get_trials(deepcopy=False)), rows=tuple(rows), finalists=finalists, left_out=left_out,
-        scores=scores, verdict=verdict, best=best,
+        folder=folder,
+        config=config,
+        metric=(study.metric_names or ["score"])[0],
+        direction=direction,
+        trials=tuple(study.get_trials(deepcopy=False)),
+        rows=tuple(rows),
+        finalists=finalists,
+        left_out=left_out,
+        scores=scores,
+        verdict=verdict,
+        best=best,
         searched=None if searched is None else load_policy(folder / "trials" / f"{searched:03d}" / "policy.json"),
-    )  # fmt: skip
+    )
 
 
 def read_config(folder: Path) -> tuple[RunConfig, str]:
@@ -128,32 +138,6 @@ def read_config(folder: Path) -> tuple[RunConfig, str]:
         return RunConfig(**found), str(fingerprint)
     except (InputError, TypeError) as error:
         raise InputError(f"{file} is damaged ({error}): the run cannot be reported") from None
-
-
-def _study(config: RunConfig, folder: Path, fingerprint: str) -> optuna.Study:
-    """The run's study, its SQLite file opened for reading only."""
-    url = config.storage or default_url(folder)
-    path = check_url(url)
-    if not path.is_file():
-        raise InputError(
-            f"the trials of {folder} should be in {path}, which is not there: bring the file back, or continue the run"
-        )
-    name = f"{config.data} seed {config.seed}"
-    try:
-        storage = RDBStorage(
-            url,
-            engine_kwargs={"creator": lambda: sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)},
-            skip_table_creation=True,
-        )
-        study = optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        raise InputError(f"{path} holds no study named {name!r}: it is not the storage of {folder}") from None
-    except (StorageInternalError, SQLAlchemyError, RuntimeError, AssertionError) as error:
-        text = " ".join(str(error.__cause__ or error).split())[:200]
-        raise InputError(f"{path} cannot be read as a study database of this Optuna version ({text})") from None
-    if study.user_attrs.get("fingerprint", fingerprint) != fingerprint:
-        raise InputError(f"{path} holds a study of other data than {folder}: it is not the storage of this run")
-    return study
 
 
 def _second_round(

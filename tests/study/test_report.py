@@ -10,6 +10,8 @@ import math
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -341,7 +343,7 @@ def _spoil(folder: Path, what: str) -> Path:
         ("empty storage", "cannot be read as a study database"),
         ("damaged storage", "cannot be read as a study database"),
         ("another seed", "holds no study named 'A172 seed 7'"),
-        ("other data", "holds a study of other data"),
+        ("other data", "holds a study of other data: it is not"),
         ("damaged best", "best.json is damaged"),
     ],
 )
@@ -351,6 +353,29 @@ def test_what_is_no_run_is_refused_in_one_sentence(copy: Path, what: str, messag
         write_run_report(folder)
     assert "\n" not in str(caught.value)
     assert not (folder / "report.html").exists()
+
+
+INTERRUPTED_WRITER = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=2")  # so that pages reach the file before the transaction ends
+connection.execute("BEGIN")
+connection.execute("UPDATE study_user_attributes SET value_json='0'")
+connection.execute("CREATE TABLE filler (text)")
+for _ in range(300):
+    connection.execute("INSERT INTO filler VALUES (?)", ("x" * 2000,))
+os._exit(0)
+"""
+
+
+def test_a_run_killed_within_a_transaction_is_read_as_it_was_before(copy: Path, page: Page) -> None:
+    database = copy / "study.db"
+    subprocess.run([sys.executable, "-c", INTERRUPTED_WRITER, str(database)], check=True, timeout=60)
+    before = {p: p.read_bytes() for p in copy.glob("study.db*")}
+    assert len(before) == 2, "the journal is there"
+    found = Page(write_run_report(copy)[0].read_text())
+    assert found.tables == page.tables
+    assert {p: p.read_bytes() for p in copy.glob("study.db*")} == before
 
 
 def test_the_winner_is_marked_and_is_best_json(page: Page, finished: Path) -> None:
