@@ -93,7 +93,7 @@ def second_round_figure(finalists: Sequence[Finalist], metric: str) -> bytes:
 def operations_figure(found: Sequence[Operation]) -> bytes:
     """Left: how often an image meets each operation. Right: its ranges, a line per branch, scaled row by row.
 
-    A grey tick stands where the argument does nothing.
+    A dark tick stands where the argument does nothing.
     """
     lines = [(o, a) for o in found for a in (o.arguments or (None,))]
     figure = Figure(figsize=(6.2, 0.9 + 0.27 * len(lines)), layout="constrained")
@@ -132,7 +132,7 @@ def _strip(axis: Any, height: int, argument: Argument, colour: str) -> None:
     width = (high - low) or 1.0
     neutral = NEUTRAL.get(argument.name.partition(".")[0])
     if neutral is not None and low < neutral < high:
-        axis.plot([(neutral - low) / width] * 2, [height - 0.4, height + 0.4], color="#999999", lw=1)
+        axis.plot([(neutral - low) / width] * 2, [height - 0.42, height + 0.42], color="#555555", lw=1, zorder=3)
     most = max(b.chance for b in branches) or 1.0
     for index, branch in enumerate(branches):
         offset = 0.0 if len(branches) == 1 else 0.6 * (index / (len(branches) - 1) - 0.5)

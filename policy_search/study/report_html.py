@@ -131,7 +131,7 @@ def _learnt(learnt: Learnt | None) -> str:
         f"Shown is {learnt.name}, {learnt.role}. An image goes through one sub-policy, there through every step, and "
         "in a step meets at most one operation. Left: the number of the step, the operation, and the share of images "
         "that meet it. Right: a line for each sub-policy, darker where it acts more often, from the smallest value to "
-        "the largest; a grey tick marks the value that changes nothing."
+        "the largest; a dark tick marks the value that changes nothing."
     )
     alternative = f"Operations of {learnt.name}: how often, which ranges"
     return html.section(

@@ -29,6 +29,7 @@ td.n, th.n { text-align: right; white-space: nowrap; }
 td.w { min-width: 18rem; overflow-wrap: anywhere; }
 tr.mark td { background: #f2f6fa; font-weight: 600; }
 td.k { white-space: nowrap; }
+td.r { min-width: 6rem; max-width: 16rem; overflow-wrap: anywhere; }
 img { width: 100%; max-width: 46rem; height: auto; display: block; }
 .scroll img { min-width: 36rem; }
 .scroll.sheet img { max-width: none; min-width: 52rem; }
@@ -84,12 +85,15 @@ def table(
         label: what it shows, for who cannot see it.
         heads: titles of the columns.
         rows: plain texts.
-        align: a letter a column: l text, k text in one line, n number, w long text that wraps.
+        align: a letter a column: l text, k text in one line, n number, r and w long text that wraps, w wider.
         marked: rows that stand out.
     """
     if any(len(row) != len(heads) for row in rows) or len(align) != len(heads):
         raise ValueError(f"table {label!r}: {len(heads)} columns, but a row or the alignment has another number")
-    kinds = [{"l": "", "k": ' class="k"', "n": ' class="n"', "w": ' class="w"'}[letter] for letter in align]
+    kinds = [
+        {"l": "", "k": ' class="k"', "n": ' class="n"', "r": ' class="r"', "w": ' class="w"'}[letter]
+        for letter in align
+    ]
     head = "".join(f"<th{kind}>{escape(cell)}</th>" for cell, kind in zip(heads, kinds, strict=True))
     lines = [
         ('<tr class="mark">' if index in marked else "<tr>")

@@ -15,6 +15,7 @@ FAMILIES = (
     "stacked: the single naive strategies one after the other, each with probability p",
     "choice: one of the single naive strategies for each image, by learnt weights",
 )
+PRUNED = "pruned: given up half-way, where the policy scored in the lower third of those before it"
 
 
 def second_round_section(record: RunRecord, figure: bytes | None) -> str:
@@ -83,10 +84,10 @@ def first_round_section(record: RunRecord, figure: bytes | None, settings: Mappi
     ]  # fmt: skip
     picture = html.picture(figure, "Score of every trial, in the order they were made") if figure else ""
     note = "All trials share one seed, so these differences have no interval: they choose who enters the second round."
-    align = "nkln" + "n" * len(against) + "n" + "w" * len(remarks) + "w"
+    align = "nkln" + "n" * len(against) + "n" + "r" * len(remarks) + "w"
     return html.section(
         heading, html.text(note), picture, html.table(heading, heads, rows, align),
-        html.listing(FAMILIES),
+        html.listing([*FAMILIES, *([PRUNED] if any(row.state == "pruned" for row in record.rows) else [])]),
     )  # fmt: skip
 
 
