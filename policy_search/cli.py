@@ -15,6 +15,7 @@ from rich.table import Table
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
 from policy_search.cli_policies import register
+from policy_search.cli_report import register as register_report
 from policy_search.cli_search import EXAMPLE, search
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats.")
 app.add_typer(data_app, name="data")
 register(app)
+register_report(app)
 app.command(epilog=EXAMPLE)(search)
 console = Console()
 MAX_ROWS = 24  # a longer table is summed up: nobody reads it

@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from policy_search.study.verdict import Finalist, Verdict, paired_interval
 
+ORIGIN = "## How it was made"
+
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -41,6 +43,26 @@ class TrialRow:
     seconds: float
     repeats: int | None
     error: str | None
+
+
+@dataclass(frozen=True)
+class FamilyCost:
+    """What the trials of one family took: `seconds` on the wall, `trials` finished ones, failed and pruned included."""
+
+    family: str
+    trials: int
+    seconds: float
+
+
+def costs(rows: Sequence[TrialRow]) -> list[FamilyCost]:
+    """Cost by family, the dearest first. Trials that failed before they had a family stand under an empty name."""
+    families = dict.fromkeys(row.family for row in rows)
+    found = [
+        FamilyCost(family, len(own), sum(row.seconds for row in own))
+        for family in families
+        for own in [[row for row in rows if row.family == family]]
+    ]
+    return sorted(found, key=lambda cost: -cost.seconds)
 
 
 def row_of(trial: FrozenTrial) -> TrialRow:
@@ -113,24 +135,51 @@ def markdown(
             f"| {_marked(finalist.name, finalist.baseline)} | {finalist.family} | {mean:.3f} | {low:.3f} … {high:.3f} "
             f"| {difference:+.3f} |"
         )
-    lines += ["", "## First round: all trials, one seed", ""]
-    lines += [f"| trial | policy | family | {metric} | seconds | |", "|---:|---|---|---:|---:|---|"]
-    for row in rows:
-        score = "–" if row.score is None else f"{row.score:.3f}"
-        if row.repeats is not None:
-            remark = f"same policy as trial {row.repeats}"
-        else:
-            remark = row.error or ("" if row.state == "complete" else row.state)
-        name = _marked(row.name or "–", row.baseline)
-        remark = remark.replace("|", "\\|").replace("\n", " ")
-        lines.append(f"| {row.number} | {name} | {row.family} | {score} | {row.seconds:.1f} | {remark} |")
+    lines += first_round(metric, rows)
     domains = sorted({d for row in rows for d in row.domains})
     best = next((r for r in rows if r.content_hash == verdict.winner.content_hash and r.domains), None)
     none = next((r for r in rows if r.name == "none" and r.domains), None)
     if best is not None and none is not None:
         lines += ["", "## By validation domain, first round", "", f"| domain | none | {best.name} |", "|---|---:|---:|"]
         lines += [f"| {d} | {none.domains.get(d, np.nan):.3f} | {best.domains.get(d, np.nan):.3f} |" for d in domains]
-    return "\n".join([*lines, "", "\\* naive baseline", ""])
+    return "\n".join([*lines, *_cost_table(rows), "", "\\* naive baseline", ""])
+
+
+def unfinished(title: str, state: str, notes: Sequence[str], metric: str, rows: Sequence[TrialRow]) -> str:
+    """The report of a run that has no verdict yet: how far it is, and the first round as far as it goes."""
+    lines = [f"# {title}", "", state, "", *[f"- {note}" for note in notes]]
+    return "\n".join([*lines, *first_round(metric, rows), *_cost_table(rows), "", "\\* naive baseline", ""])
+
+
+def with_origin(text: str, lines: Sequence[str]) -> str:
+    """A report with a last section on how it was made, in place of the one that it may have."""
+    return "\n".join([text.partition(f"\n{ORIGIN}\n")[0].rstrip("\n"), "", ORIGIN, "", *lines, ""])
+
+
+def first_round(metric: str, rows: Sequence[TrialRow]) -> list[str]:
+    """The table of all trials, heading included."""
+    lines = ["", "## First round: all trials, one seed", ""]
+    lines += [f"| trial | policy | family | {metric} | seconds | |", "|---:|---|---|---:|---:|---|"]
+    for row in rows:
+        score = "–" if row.score is None else f"{row.score:.3f}"
+        name = _marked(row.name or "–", row.baseline)
+        text = remark(row).replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {row.number} | {name} | {row.family} | {score} | {row.seconds:.1f} | {text} |")
+    return lines
+
+
+def remark(row: TrialRow) -> str:
+    """Why a trial has no score of its own; empty when it has."""
+    if row.repeats is not None:
+        return f"same policy as trial {row.repeats}"
+    return row.error or ("" if row.state == "complete" else row.state)
+
+
+def _cost_table(rows: Sequence[TrialRow]) -> list[str]:
+    found = costs(rows)
+    lines = ["", "## Cost of the first round", "", "| family | trials | seconds |", "|---|---:|---:|"]
+    lines += [f"| {cost.family or '–'} | {cost.trials} | {cost.seconds:.1f} |" for cost in found]
+    return [*lines, f"| all | {len(rows)} | {sum(cost.seconds for cost in found):.1f} |"]
 
 
 def _marked(name: str, baseline: bool) -> str:
