@@ -65,7 +65,7 @@ def report(facts: dict[str, Any]) -> str:
         "like every other row. *ours_target_each* is what the command is for, one target at a time: a policy and a",
         "training for each type, scored on that type alone; its probe seconds are those of all these trainings.",
         "",
-        "Target mode first recognises the size of a type's cells (by a network of the source, in its search seconds),",
+        "Target mode first recognises the size of a type's cells (by networks of the source, in its search seconds),",
         "then matches the rest: flips, scaling, and for half of the images what was matched. *ours_size_each* leaves",
         "out what was matched: the difference to *ours_target_each* is what the gradient search adds.",
         "",
