@@ -99,8 +99,8 @@ def report(facts: dict[str, Any]) -> str:
         f"{facts['date']}, commit {facts['commit']}, one thread, torch {facts['versions']['torch']}, "
         f"{facts['cpu_seconds']:.0f} CPU seconds. Written by `{facts['command']}`.",
         "",
-        f"As [quality.md](quality.md) on the synthetic culture, {len(seeds)} seeds. The source is as it was; all images",
-        f"of the unseen types are blurred (sigma {BLUR} pixels), fainter (x{CONTRAST} about the mean) and",
+        f"As [quality.md](quality.md) on the synthetic culture, {len(seeds)} seeds. The source is as it was;",
+        f"all images of the unseen types are blurred (sigma {BLUR} pixels), fainter (x{CONTRAST} about the mean) and",
         f"brighter (+{BRIGHTNESS} grey levels). Probe's AP50; differences to none are paired over seeds, t intervals at",
         "95 %. The rows named *each* have a policy and a training for each type; *ours_size_each* is flip and recognised",
         "size alone.",
