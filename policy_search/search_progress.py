@@ -26,6 +26,7 @@ class SearchBar:
         )  # fmt: skip
         self._task: TaskID | None = None
         self._begun: tuple[float, int] | None = None
+        self._stepped = False
 
     def __enter__(self) -> SearchBar:
         self._bar.start()
@@ -41,10 +42,12 @@ class SearchBar:
         if event.message:
             self._console.print(event.message, highlight=False, soft_wrap=True, markup=False)
         total = event.warmup + event.steps
-        if self._begun is None:
-            self._begun = (self._clock(), event.done)
         if event.report is None:
+            # What comes before the first step (networks that recognise sizes) says nothing of the pace of steps.
+            if not self._stepped:
+                self._begun = (self._clock(), event.done)
             return
+        self._stepped = True
         phase = "warm-up" if event.report.step < 0 else "search"
         left, distance = self._left(event, total), f"{event.report.distance:6.2f}"
         if self._console.is_terminal:

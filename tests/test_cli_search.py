@@ -173,11 +173,13 @@ def events() -> list[SearchEvent]:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_counts_and_estimates(terminal: bool) -> None:
-    """Two seconds a step, of which five were made before."""
+    """Two seconds a step, of which five were made before; what comes before the first step is no part of its pace."""
     now = {"time": 100.0}
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=80)
     with SearchBar(console, clock=lambda: now["time"]) as bar:
+        bar(SearchEvent(0, 10, 10, "training networks"))
+        now["time"] += 500.0
         for event in events():
             bar(event)
             now["time"] += 2.0
@@ -186,7 +188,7 @@ def test_progress_counts_and_estimates(terminal: bool) -> None:
     if terminal:
         assert "20/20" in printed
     else:
-        rows = printed.splitlines()[1:]
+        rows = printed.splitlines()[2:]
         assert [row.split()[:2] for row in rows[:3]] == [["warm-up", "6/20"], ["warm-up", "8/20"], ["warm-up", "10/20"]]
         assert [row.split()[1] for row in rows] == [f"{n}/20" for n in range(6, 21, 2)]
         assert [row.split("left ")[1] for row in rows] == [f"0:00:{2 * n:02d}" for n in range(14, -1, -2)]
