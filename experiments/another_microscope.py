@@ -60,7 +60,8 @@ def changed_culture() -> Culture:
         if d.name in TYPES
     )
     targets = {name: tuple(other_microscope(image) for image in culture.targets[name]) for name in TYPES}
-    study = replace(culture.study, domains=domains, fingerprint=f"{culture.study.fingerprint}-other-microscope")
+    fingerprint = f"{culture.study.fingerprint}-{BLUR}-{CONTRAST}-{BRIGHTNESS}"
+    study = replace(culture.study, domains=domains, fingerprint=fingerprint)
     return replace(culture, name="demo-other-microscope", study=study, targets=targets)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from policy_search.relaxed import SearchResult, SearchSettings, export_policy, s
 from policy_search.relaxed.sized import resized, with_sizes
 from policy_search.relaxed.target import TargetSettings, search_target
 from policy_search.study.data import foreground_pairs
-from policy_search.study.sizes import knows, recognise, train_networks
+from policy_search.study.sizes import ask, train_networks
 from policy_search.study.trivial import NAME as TRIVIAL
 from policy_search.study.trivial import trivial_augment
 
@@ -143,10 +142,8 @@ class _Shelf:
         """As `policy-search search --target TYPE` does it, one type after another; the networks are trained once."""
         train, settings = self.culture.study.train, self.searches.target
         networks = train_networks(train, seed=self.seed, steps=self.searches.recognise_steps)
-        is_known = knows(recognise(networks, [sample.image for sample in train]))
-        sizes = {
-            name: recognise(networks, images).size if is_known else 1.0 for name, images in self.culture.targets.items()
-        }
+        found = ask(networks, [sample.image for sample in train], self.culture.targets)
+        sizes = {name: one.size for name, one in found.by_target.items()}
         recognised_at = round(time.process_time() - started, 2)
         documents = {}
         for name, images in self.culture.targets.items():
@@ -169,8 +166,9 @@ class _Shelf:
         return check
 
     def _settings(self, row: str) -> dict[str, Any]:
-        settings = self.searches.target if row.startswith((TARGET, _PART)) else self.searches.source
-        return json.loads(settings.model_dump_json())  # type: ignore[no-any-return]
+        if row == SOURCE:
+            return self.searches.source.model_dump(mode="json")
+        return {**self.searches.target.model_dump(mode="json"), "recognise_steps": self.searches.recognise_steps}
 
     def _file(self, row: str) -> Path:
         return self.folder / f"{row}-{self.seed}.json"
@@ -211,11 +209,7 @@ def forget(row: str, folder: Path) -> None:
 
 
 def _exported(result: SearchResult, culture: Culture) -> PolicyDocument:
-    """Searched on crops; an image gets as many holes per area, and light as steep per pixel."""
-    train = culture.study.train
-    area = sum(sample.image.shape[0] * sample.image.shape[1] for sample in train) / len(train)
-    ratio = area / result.settings.crop**2
-    return export_policy(result, holes=max(1, round(ratio)), extent=math.sqrt(ratio))
+    return export_policy(result, images=[sample.image for sample in culture.study.train])
 
 
 def _named(document: PolicyDocument, row: str, seed: int) -> PolicyDocument:

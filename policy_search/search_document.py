@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from policy_search.augment import PolicyDocument, Provenance
@@ -48,9 +47,7 @@ def document_of(
             "versions": versions(),
         }
     )
-    # Searched on crops; an image gets as many holes per area, and light as steep per pixel.
-    ratio = sum(sample.image.size for sample in data.samples) / len(data.samples) / config.crop**2
-    found = export_policy(result, provenance, holes=max(1, round(ratio)), extent=math.sqrt(ratio))
+    found = export_policy(result, provenance, images=[sample.image for sample in data.samples])
     if not sizes:
         return found
     whole = with_sizes(found, tuple(sizes.values()), fill=result.statistics.median)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from policy_search.cells.errors import InputError
@@ -13,7 +12,7 @@ from policy_search.interrupts import stop_wanted
 from policy_search.relaxed.search import SearchDivergedError
 from policy_search.search_data import SearchData
 from policy_search.study.probe import ProbeError
-from policy_search.study.sizes import NETWORKS, knows, recognise, train_networks
+from policy_search.study.sizes import NETWORKS, ask, train_networks
 
 
 class Stopped(Exception):
@@ -50,25 +49,21 @@ def sizes_of(path: Path, data: SearchData, *, steps: int, seed: int, tell: Calla
             networks = train_networks(data.samples, seed=seed, steps=steps, after=check)
         except ProbeError as error:
             raise SearchDivergedError(f"{error}. --recognise-steps 0 does without these networks.") from error
-        own = recognise(networks, [sample.image for sample in data.samples])
-        found = {}
-        for name, images in data.targets.items():
-            check()
-            seen = recognise(networks, images)
-            found[name] = seen if knows(own) else replace(seen, size=1.0)
+        answers = ask(networks, [sample.image for sample in data.samples], data.targets, check)
     write_json(
         path,
         {
             name: {"size": one.size, "confidence": {f"{size:g}": value for size, value in one.confidence.items()}}
-            for name, one in found.items()
+            for name, one in answers.by_target.items()
         },
     )
+    sizes = {name: one.size for name, one in answers.by_target.items()}
     tell(
-        describe({name: one.size for name, one in found.items()})
-        if knows(own)
+        describe(sizes)
+        if answers.knows
         else "size of the cells: not recognised, as networks of the source do not know their own; taken for equal"
     )
-    return {name: one.size for name, one in found.items()}
+    return sizes
 
 
 def describe(sizes: dict[str, float]) -> str:

@@ -28,7 +28,7 @@ __all__ = ["run"]  # a fixture
 OPTIONS = [
     "search", "--data", "demo/A172", "--target", "BT474,MCF7", "--steps", "60", "--sub-policies", "2", "--crop", "32",
     "--batch", "4", "--max-images", "2", "--checkpoint-every", "7", "--seed", "1",
-    "--operations", "rotate,scale,brightness,gaussian_noise",
+    "--operations", "rotate,scale,brightness,gaussian_noise", "--recognise-steps", "5",
 ]  # fmt: skip
 
 

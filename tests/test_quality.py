@@ -148,10 +148,12 @@ def test_each_domain_is_trained_for_apart(plan: Plan, monkeypatch: pytest.Monkey
     """By its own policy, scored on it alone, from the common start. (Three steps of training score 0 everywhere.)"""
     objective = quality.ProbeObjective(load_culture("livecell", plan.root, plan.root).study, PROBE)
     policies = {"BV2": quality_policies.baseline("flip"), "Usiigaci": quality_policies.baseline("crop")}
-    base, seen = objective.base(5), []
+    objective.prepare(5)
+    bases, seen = objective._bases, []
 
     def score(self: quality.ProbeObjective, document: PolicyDocument, *, seed: int) -> ProbeScore:
-        assert self.base(seed) is base
+        assert self._bases is bases
+        assert list(bases) == [seed]
         names = [domain.name for domain in self.data.domains]
         seen.append((names, document.content_hash, seed))
         return ProbeScore(0.5, dict.fromkeys(names, 0.1 * len(seen)), 0.0, dict.fromkeys(names, 0.2 * len(seen)))

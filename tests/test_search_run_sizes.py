@@ -19,6 +19,7 @@ from policy_search.relaxed.search import SearchDivergedError
 from policy_search.search_data import load_search_data
 from policy_search.search_run import SearchEvent, run_search
 from policy_search.search_sizes import sizes_of
+from policy_search.study import sizes
 from policy_search.study.probe import Base, ProbeError
 from policy_search.study.sizes import Recognised
 from tests.search_runs import tiny
@@ -30,15 +31,15 @@ def target_run(out: Path, **changes: Any) -> Any:
     return tiny(out, **{"target": ("BT474", "MCF7"), "steps": 16, **changes})
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, own: float, **sizes: float) -> None:
+def answers(monkeypatch: pytest.MonkeyPatch, own: float, **said: float) -> None:
     """The network says these sizes, its own source's first; each call is for the next."""
-    asked = iter([own, *sizes.values()])
+    asked = iter([own, *said.values()])
 
     def recognise(networks: list[Base], images: Any) -> Recognised:
         size = next(asked)
         return Recognised(size, {0.5: 0.9 if size != 1 else 0.1, 0.8: 0.3, 1.0: 0.5})
 
-    monkeypatch.setattr(search_sizes, "recognise", recognise)
+    monkeypatch.setattr(sizes, "recognise", recognise)
 
 
 def kinds(transform: A.BaseCompose) -> list[str]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import albumentations as A
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from policy_search.augment import PolicyDocument, Provenance
 from policy_search.relaxed.operations import Emission
@@ -56,18 +61,21 @@ def _tidy(value: float) -> float:
 
 
 def export_policy(
-    result: SearchResult, provenance: Provenance | None = None, *, holes: int = 1, extent: float = 1.0
+    result: SearchResult, provenance: Provenance | None = None, *, images: Sequence[NDArray[np.uint8]] = ()
 ) -> PolicyDocument:
     """The policy file of a search, ready to save.
 
     Args:
-        result: of `search_policy`.
+        result: of `search_policy` or `search_target`.
         provenance: data, study and the like; family and seed are filled in where they are missing.
-        holes, extent: see `to_compose`.
+        images: (H, W) or (H, W, 3), of the size that the policy is for. It was searched on crops: an image gets as many
+            holes per area, and light as steep per pixel. Without any it is for images as large as the crops.
     """
     provenance = provenance or Provenance()
     found = {"family": provenance.family or "searched", "seed": result.seed}
     known = provenance.model_dump(exclude_none=True)
     filled = Provenance.model_validate({**found, **known, "family": found["family"]})
-    compose = to_compose(result.policy, result.statistics.median, holes=holes, extent=extent)
+    areas = [image.shape[0] * image.shape[1] / result.settings.crop**2 for image in images] or [1.0]
+    ratio = sum(areas) / len(areas)
+    compose = to_compose(result.policy, result.statistics.median, holes=max(1, round(ratio)), extent=math.sqrt(ratio))
     return PolicyDocument.from_compose(compose, filled)

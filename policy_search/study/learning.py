@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from policy_search.augment import PolicyDocument
@@ -28,6 +27,4 @@ def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed
         variety=knobs.variety,
     )
     result = search_policy(foreground_pairs(train), None, settings=settings, seed=seed)
-    # Searched on crops; an image gets as many holes per area, and light as steep per pixel.
-    ratio = sum(sample.image.shape[0] * sample.image.shape[1] for sample in train) / len(train) / settings.crop**2
-    return export_policy(result, holes=max(1, round(ratio)), extent=math.sqrt(ratio))
+    return export_policy(result, images=[sample.image for sample in train])

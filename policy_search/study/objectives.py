@@ -58,11 +58,6 @@ class ProbeObjective:
         if seed not in self._bases:
             self._bases[seed] = train_base(self.data.train, seed=seed, settings=self.settings)
 
-    def base(self, seed: int) -> Base:
-        """The common start at `seed`."""
-        self.prepare(seed)
-        return self._bases[seed]
-
     def restricted(self, domain: str) -> ProbeObjective:
         """The same objective, its common starts included, on one domain alone."""
         alone = tuple(d for d in self.data.domains if d.name == domain)

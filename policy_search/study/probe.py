@@ -175,7 +175,9 @@ def run_probe(
 def _fit(base: Base, pool: _Pool, steps: int, rate: float, after: Callable[[int], None] | None = None) -> None:
     """Train `base.net` in place; `after` is called with the number of finished steps."""
     optimiser = torch.optim.AdamW(base.net.parameters(), lr=rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.2)
+    # PyTorch divides by zero where the rate is to rise for exactly one step.
+    rise = 0.2 if 0.2 * steps != 1 else 0.25
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=rise)
     for step in range(1, steps + 1):
         images, wanted = pool.batch()
         batch = torch.from_numpy((images.astype(np.float32) - base.mean) / base.std)

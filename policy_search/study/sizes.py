@@ -8,7 +8,8 @@ networks, as one that was trained so shortly may be surer of any image the more 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -68,6 +69,36 @@ def recognise(networks: Sequence[Base], images: Sequence[NDArray[np.uint8]]) -> 
     middles = [_middle(image) for image in images[:IMAGES]]
     by_size = {size: float(np.mean([confidence(net, middles, size) for net in networks])) for size in SIZES}
     return Recognised(choose(by_size), by_size)
+
+
+class Answers(NamedTuple):
+    """Whether the networks know their own source, and what they say of each target: size 1 where they do not."""
+
+    knows: bool
+    by_target: dict[str, Recognised]
+
+
+def ask(
+    networks: Sequence[Base],
+    source: Sequence[NDArray[np.uint8]],
+    targets: Mapping[str, Sequence[NDArray[np.uint8]]],
+    check: Callable[[], None] = lambda: None,
+) -> Answers:
+    """The sizes of the cells of all targets.
+
+    Args:
+        networks: of `train_networks`.
+        source: the images (H, W) that they were trained on.
+        targets: type -> images (H, W).
+        check: called between targets; what it raises ends the questions.
+    """
+    own, found = recognise(networks, source), {}
+    for name, images in targets.items():
+        check()
+        found[name] = recognise(networks, images)
+        if not knows(own):
+            found[name] = replace(found[name], size=1.0)
+    return Answers(knows(own), found)
 
 
 def knows(own: Recognised) -> bool:

@@ -83,6 +83,12 @@ def test_more_holes_for_larger_images() -> None:
     policy = make(names=("cutout",), sub_policies=1)
     dropout = to_compose(policy, 130, holes=9).transforms[0].transforms[0].transforms[0].transforms[0]
     assert dropout.num_holes_range == (9, 9)
+    result = SearchResult(policy, [], CropSampler([culture(0)]).statistics(), SearchSettings(crop=32), seed=0)
+    # Means of the areas, in crops: 4 and 8, and three channels count once.
+    images = [np.zeros((64, 64), np.uint8), np.zeros((64, 128, 3), np.uint8)]
+    for given, holes in (([], 1), (images[:1], 4), (images, 6)):
+        text = json.dumps(export_policy(result, images=given).transform)
+        assert f'"num_holes_range": [{holes}, {holes}]' in text
 
 
 def test_light_falls_as_steeply_on_larger_images() -> None:
@@ -92,5 +98,7 @@ def test_light_falls_as_steeply_on_larger_images() -> None:
         expected = (0.03 * extent, 0.1 * extent)
         light = to_compose(policy, 130, extent=extent).transforms[0].transforms[0].transforms[0].transforms[0]
         assert light.intensity_range == pytest.approx(expected, rel=1e-4)
-        stages = export_policy(result, extent=extent).transform["transforms"][0]["transforms"][0]
+        side = round(extent * result.settings.crop)
+        images = [np.zeros((side // 2, 2 * side), np.uint8)] if extent > 1 else []
+        stages = export_policy(result, images=images).transform["transforms"][0]["transforms"][0]
         assert stages["transforms"][0]["transforms"][0]["intensity_range"] == pytest.approx(expected, rel=1e-4)

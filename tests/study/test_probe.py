@@ -57,6 +57,15 @@ def test_training_beats_not_training(train: tuple[ProbeSample, ...], domains: tu
     assert after > 0.6
 
 
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_any_number_of_steps_can_be_trained(train: tuple[ProbeSample, ...], steps: int) -> None:
+    """PyTorch's one-cycle schedule divides by zero at 5."""
+    counted: list[int] = []
+    settings = ProbeSettings(base_steps=steps, batch=2, crop=32, width=4)
+    train_base(train, seed=0, settings=settings, after=counted.append)
+    assert counted == list(range(1, steps + 1))
+
+
 def test_value_is_the_mean_of_the_domains_and_the_base_stays(
     train: tuple[ProbeSample, ...], domains: tuple[Domain, ...], base: Base
 ) -> None:
