@@ -127,9 +127,7 @@ def test_a_policy_a_type_is_scored_on_its_type_alone(plan: Plan, scored: list[di
     assert cell["ap50"] == dict(expected.ap50)
 
 
-def test_size_alone_is_the_policy_without_what_was_matched(
-    plan: Plan, scored: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_size_alone_is_the_policy_without_what_was_matched(plan: Plan, scored: list[dict[str, object]]) -> None:
     """A size that the tiny network would never find, written into the searched policy's provenance."""
     for size, scalings in ((1.0, []), (0.5, [(0.45, 0.55)])):
         alone = quality_policies._size_alone(size, 128).compose()
@@ -139,9 +137,18 @@ def test_size_alone_is_the_policy_without_what_was_matched(
             pytest.approx(s) for s in scalings
         ]
         assert alone.transforms[-1].p == 0
-    part = load_policy(plan.out / "policies" / "livecell" / "part_target_BV2-0.json").provenance.model_dump()
+    file = plan.out / "policies" / "livecell" / "part_target_BV2-0.json"
+    searched = load_policy(file)
+    facts = searched.provenance.model_dump()
     (cell,) = (c for c in scored if c["policy"] == "ours_size_each")
-    assert cell["content_hash"] == f"BV2:{quality_policies._size_alone(part['size'], part['fill']).content_hash}"
+    assert cell["content_hash"] == f"BV2:{quality_policies._size_alone(facts['size'], facts['fill']).content_hash}"
+    searched.with_provenance(size=0.5).save(file)
+    culture = load_culture("livecell", plan.root, None)
+    found = quality_policies.policy("ours_size_each", culture, seed=0, searches=SEARCHES, folder=file.parent, peer=None)
+    searched.save(file)
+    assert found is not None
+    assert found.by_type is not None
+    assert found.by_type["BV2"].content_hash == quality_policies._size_alone(0.5, facts["fill"]).content_hash
 
 
 def test_each_domain_is_trained_for_apart(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
