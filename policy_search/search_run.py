@@ -110,10 +110,16 @@ def run_search(config: SearchConfig, *, listener: Listener | None = None) -> Sea
             return SearchOutcome(run.path, load_policy(policy), 0, 0)
         for name in ("config.json", "sizes.json", "checkpoint.pt", "history.jsonl", "preview.png", "policy.json"):
             clear_scratch(run.path / name)
+
+        def note(text: str) -> None:
+            tell(SearchEvent(0, settings.warmup, settings.steps, text))
+
+        left_out = [name for name in config.operations if name not in settings.operation_names]
+        if left_out:
+            note(f"left out, as the size of the cells is recognised first: {', '.join(left_out)}")
         try:
             sizes = sizes_of(
-                run.path / "sizes.json", data, steps=config.recognise_steps, seed=config.seed,
-                tell=lambda text: tell(SearchEvent(0, settings.warmup, settings.steps, text)),
+                run.path / "sizes.json", data, steps=config.recognise_steps, seed=config.seed, tell=note
             )  # fmt: skip
         except Stopped:
             return SearchOutcome(run.path, None, 0, settings.warmup + settings.steps)

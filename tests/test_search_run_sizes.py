@@ -123,6 +123,19 @@ def test_without_the_network_the_statistics_decide(tmp_path: Path) -> None:
     assert len(outcome.document.compose().transforms) == 1
 
 
+def test_operations_that_are_left_out_are_named(tmp_path: Path) -> None:
+    lines: list[str] = []
+    changes: dict[str, Any] = {"operations": ("scale", "rotate", "stretch_x", "gamma")}
+    for name, steps in (("with", 3), ("without", 0)):
+        run_search(
+            target_run(tmp_path / name, recognise_steps=steps, **changes),
+            listener=lambda event: lines.append(event.message),
+        )
+    assert [line for line in lines if "left out" in line] == [
+        "left out, as the size of the cells is recognised first: scale, stretch_x"
+    ]
+
+
 def test_source_mode_asks_for_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_search_data(tiny(tmp_path))
     assert sizes_of(tmp_path / "sizes.json", data, steps=3, seed=0, tell=lambda text: None) == {}
