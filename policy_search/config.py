@@ -39,7 +39,7 @@ class RunConfig(CommandConfig):
     out: Path = Field(description="run folder")
     root: Path | None = Field(None, description="LIVECell's folder")
     storage: str | None = Field(None, description="Optuna storage URL; study.db in the run folder when None")
-    trials: int = Field(20, ge=1, description="trials in all, the naive strategies and failed trials included")
+    trials: int = Field(20, ge=1, description="complete trials, the naive ones included; others do not count")
     steps: int = Field(200, ge=1, description="steps of the inner search in a searched trial")
     seed: int = Field(0, ge=0, le=2**31 - 1)
     validate_on: tuple[str, ...] = Field(
@@ -51,6 +51,27 @@ class RunConfig(CommandConfig):
     probe_steps: int = Field(120, ge=2, description="steps of a probe under a policy")
     probe_crop: int = Field(128, ge=32, multiple_of=8, description="side of the probe's training crops, pixels")
     max_images: int = Field(16, ge=1, description="images read of each split and cell type, spread over the wells")
+    objective: Literal["probe", "bridge", "affinity-diversity", "ap50"] = Field(
+        "probe", description="what policies are scored by"
+    )
+    target: tuple[str, ...] = Field((), description="types of which images without labels are there; bridge needs them")
+    per_transform: bool = Field(False, description="stacks with one probability for each transform, not one for all")
+    parallel: int = Field(4, ge=1, description="trials that may run at once: each is planned without the last few")
+    study: str | None = Field(None, min_length=1, description="name of the study; `DATA seed N` when None")
+    artifacts: Path | None = Field(None, description="folder of the dashboard's pictures; OUT/artifacts when None")
+    heartbeat: int = Field(60, ge=1, description="seconds between signs of life to a shared storage")
+    weights: Path | None = Field(None, description="base model of `detect pretrain`, for the objective ap50")
+    ap50_iterations: int = Field(150, ge=1, description="of a fine-tune, for the objective ap50")
+
+    @property
+    def study_name(self) -> str:
+        """The study's name in its storage."""
+        return self.study or f"{self.data} seed {self.seed}"
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Where the dashboard's pictures go."""
+        return self.artifacts or self.out / "artifacts"
 
     def identity(self) -> dict[str, Any]:
         """The part that two runs into one folder must have in common: what a finished trial depends on.
@@ -58,7 +79,10 @@ class RunConfig(CommandConfig):
         Where data and results lie does not matter (the data's fingerprint is compared instead), nor how far the run
         is to go: a run may be continued with more trials or a longer second round.
         """
-        where_and_how_far = {"out", "root", "storage", "trials", "finalists", "final_seeds"}
+        where_and_how_far = {
+            "out", "root", "storage", "trials", "finalists", "final_seeds", "study", "artifacts", "heartbeat",
+            "weights",
+        }  # fmt: skip
         return self.model_dump(mode="json", exclude=where_and_how_far)
 
 
