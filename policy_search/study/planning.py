@@ -1,0 +1,106 @@
+"""What a slot of a study tries: a pure function of the seed and of the outcomes that the slot may see.
+
+The queue comes first. Afterwards TPE (Bergstra et al., NeurIPS 2011) is asked twice: for the family, over all trials,
+and for the family's own parameters, over that family's trials alone. One TPE over the whole conditional space would
+split all trials into good and bad at once: a family that is worse by a constant would hold no good trial, and its
+parameters would be drawn from the prior for ever, away from where it has been tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from policy_search.study.memory import in_memory, outcome
+from policy_search.study.space import FAMILIES, FAMILY, Space, queue
+from policy_search.study.verdict import Direction
+
+LEAST_TRIALS = 3  # of a family, before families are compared
+EVENLY = 0.1  # chance that a family is drawn evenly instead of by what was learnt
+_FAMILY_STREAM, _PARAMETER_STREAM = 0, 1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a slot tries.
+
+    Attributes:
+        params: all that `space.propose` asks for, of plain Python types.
+        baseline: the policy to beat that it is; None for the others.
+    """
+
+    params: dict[str, Any]
+    baseline: str | None
+
+
+def plan(
+    seen: Mapping[int, FrozenTrial], slot: int, *, seed: int, directions: Sequence[Direction], space: Space
+) -> Planned:
+    """What a slot tries.
+
+    Args:
+        seen: slot -> finished trial (complete, pruned or failed) of earlier slots, of those that the slot may see.
+        slot: 0 or more.
+        seed: of the study.
+        directions: of its metrics.
+        space: of the policies.
+
+    Raises:
+        ValueError: a slot that is not earlier is seen.
+    """
+    if any(number >= slot for number in seen):
+        raise ValueError(f"slot {slot} may see earlier slots only, found {max(seen)}")
+    first = queue(space)
+    if slot < len(first):
+        return Planned(dict(first[slot].params), first[slot].baseline)
+    trials = [seen[number] for number in sorted(seen) if FAMILY in seen[number].params]
+    family = _family(trials, np.random.SeedSequence([seed, slot, _FAMILY_STREAM]), directions)
+    own = [trial for trial in trials if trial.params[FAMILY] == family]
+    seeds = np.random.SeedSequence([seed, slot, _PARAMETER_STREAM])
+    kinds = space.distributions(family)
+    return Planned({FAMILY: family, **_asked(own, kinds, seeds, directions, startup=len(kinds) + 1)}, None)
+
+
+def _family(trials: Sequence[FrozenTrial], seeds: np.random.SeedSequence, directions: Sequence[Direction]) -> str:
+    even, asked = seeds.spawn(2)
+    random = np.random.default_rng(even)
+    counts = {family: sum(trial.params[FAMILY] == family for trial in trials) for family in FAMILIES}
+    lacking = np.array([max(0, LEAST_TRIALS - count) for count in counts.values()])
+    if lacking.any():
+        return str(random.choice(FAMILIES, p=lacking / lacking.sum()))
+    if random.random() < EVENLY:
+        return str(random.choice(FAMILIES))
+    return str(_asked(trials, {FAMILY: CategoricalDistribution(FAMILIES)}, asked, directions, startup=0)[FAMILY])
+
+
+def _asked(
+    trials: Sequence[FrozenTrial],
+    kinds: Mapping[str, BaseDistribution],
+    seeds: np.random.SeedSequence,
+    directions: Sequence[Direction],
+    *,
+    startup: int,
+) -> dict[str, Any]:
+    """Values of these parameters, learnt from these trials; at random while fewer than `startup` have an outcome."""
+    # Only what TPE reads is handed on; the trials of a study carry much more.
+    known = [
+        outcome(
+            trial.state,
+            values=trial.values if trial.state == TrialState.COMPLETE else None,
+            params={name: trial.params[name] for name in kinds},
+            distributions=kinds,
+            intermediate_values=trial.intermediate_values,
+        )
+        for trial in trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
+    sampler = TPESampler(
+        seed=int(seeds.generate_state(1)[0]), multivariate=True, n_startup_trials=startup, constant_liar=False
+    )
+    return dict(in_memory(known, directions, sampler=sampler).ask(dict(kinds)).params)
