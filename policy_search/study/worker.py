@@ -1,0 +1,169 @@
+"""The loop of a worker: claim the next slot of a round, fill it, until the round is done. Any number run at once."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+
+from policy_search.study.locks import claim_lock
+from policy_search.study.slots import ERROR, INTERRUPTED, SLOT, Slots, read_slots
+from policy_search.study.storage import StorageLostError
+
+MOST_FAILURES = 6  # one after another in one process: then it is not the policies' fault
+
+
+class StudyBrokenError(RuntimeError):
+    """Nothing can be scored any more; says what went wrong last."""
+
+
+class Round(Protocol):
+    """What a worker works on: an Optuna study whose trials fill slots."""
+
+    @property
+    def study(self) -> optuna.Study: ...
+
+    def done(self, slots: Slots) -> bool:
+        """Whether nothing is left to be begun or waited for."""
+        ...
+
+    def next_slot(self, slots: Slots) -> int | None:
+        """The slot that may be begun now, None while none may."""
+        ...
+
+    def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float | Sequence[float]:
+        """Fill a slot: the values of its trial. May raise, also `optuna.TrialPruned`."""
+        ...
+
+    def finished(self, trial: FrozenTrial, slots: Slots) -> None:
+        """Called after a trial of this process; `slots` as they are now."""
+        ...
+
+    def watch(self, slots: Slots) -> None:
+        """Called now and then while others work."""
+        ...
+
+
+class Recorded(BaseSampler):
+    """Hands out values that were decided elsewhere (`planning`): the trial in the storage is a record."""
+
+    def __init__(self) -> None:
+        self.params: dict[str, Any] = {}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.params[param_name]
+
+
+def work(work_round: Round, storage: RDBStorage, *, tell: Callable[[str], None], poll: float = 1.0) -> Slots:
+    """Fill slots until the round is done; wait where others are at the last ones.
+
+    Args:
+        work_round: what to do.
+        storage: of the round's study.
+        tell: is given lines to print.
+        poll: seconds between looks at the storage while there is nothing to do.
+
+    Returns:
+        The slots of the finished round.
+
+    Raises:
+        StudyBrokenError: several trials failed one after another.
+        StorageLostError: the storage cannot be reached any more.
+    """
+    study, failures, waiting = work_round.study, 0, False
+    while True:
+        _fail_stale(study)
+        with claim_lock(storage, study.study_name) as lock:
+            slots = slots_of(study)
+            if work_round.done(slots):
+                return slots
+            queued = any(t.state == TrialState.WAITING for t in slots.pending.values())
+            slot = None if queued else work_round.next_slot(slots)
+            if slot is not None:
+                study.enqueue_trial({}, user_attrs={SLOT: slot})
+            if queued or slot is not None:
+                waiting = False
+                # optimize, not ask and tell: signs of life are given inside optimize only. It takes the trial that
+                # waits before its function begins, which is where the lock can go.
+                error = _one_trial(work_round, lock.release)
+                failures = failures + 1 if error else 0
+                if failures >= MOST_FAILURES:
+                    raise StudyBrokenError(
+                        f"{failures} trials failed one after another, the last with {error}. Mend the cause and repeat "
+                        "the command: it goes on with the next trial."
+                    )
+                continue
+        if not waiting:
+            tell("waiting for the trials of other workers")
+            waiting = True
+        work_round.watch(slots)
+        time.sleep(poll)
+
+
+def slots_of(study: optuna.Study) -> Slots:
+    """Where the study stands now."""
+    return read_slots(study.get_trials(deepcopy=False))
+
+
+def _one_trial(work_round: Round, release: Callable[[], None]) -> str | None:
+    """Run the trial that waits; why it failed by itself, if it did."""
+    study, number = work_round.study, -1
+
+    def objective(trial: optuna.Trial) -> float | Sequence[float]:
+        nonlocal number
+        release()
+        number = trial.number
+        started = time.perf_counter()
+        ending: tuple[str, Any] | None = None
+        try:
+            return work_round.perform(trial, trial.user_attrs[SLOT], slots_of(study))
+        except StorageLostError:
+            started = math.inf  # nothing more can be told
+            raise
+        except optuna.TrialPruned:
+            raise
+        except KeyboardInterrupt:
+            ending = (INTERRUPTED, True)
+            raise
+        except Exception as error:
+            ending = (ERROR, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            if math.isfinite(started):
+                if ending is not None:
+                    trial.set_user_attr(*ending)
+                trial.set_user_attr("seconds", time.perf_counter() - started)
+
+    # A trial may have been given to another worker, as this one had shown no sign of life (a laptop that was asleep).
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        study.optimize(objective, n_trials=1, catch=(Exception,))
+    trial = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
+    work_round.finished(trial, slots_of(study))
+    return trial.user_attrs.get(ERROR) if trial.state == TrialState.FAIL else None
+
+
+def _fail_stale(study: optuna.Study) -> None:
+    """Take trials from workers that have shown no sign of life; their slots are free then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
