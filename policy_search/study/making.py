@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from policy_search.augment import PolicyDocument
 from policy_search.study.data import StudyData
 from policy_search.study.report import ordered, row_of
-from policy_search.study.space import Knobs, Proposal, build_over
+from policy_search.study.space import Knobs, Proposal
 from policy_search.study.stored_policies import get_policy
 from policy_search.study.verdict import Direction
 
@@ -80,7 +80,7 @@ def make_policy(
             blocks, losses = learnt.document, learnt.losses
         else:
             blocks = get_policy(seen[over])
-        document = build_over(proposal.over, blocks)
+        document = proposal.over.document(blocks)
     else:
         raise ValueError(f"proposal {proposal.name} says nothing of its policy")
     return Made(document.with_provenance(name=proposal.name, family=proposal.family), losses, over)

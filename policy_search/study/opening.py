@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from policy_search.cells.errors import InputError
@@ -13,7 +12,7 @@ from policy_search.config import RunConfig
 from policy_search.study.finals import SUFFIX
 from policy_search.study.locks import claim_lock
 from policy_search.study.objective import Objective
-from policy_search.study.storage import redacted
+from policy_search.study.storage import StudyStorage, redacted
 
 SCHEMA = 2  # of what is kept in a study; 1 kept policies in the run folder alone
 # Of a configuration, what another machine decides by itself.
@@ -21,7 +20,7 @@ LOCAL = ("out", "root", "storage", "artifacts", "weights")
 
 
 def open_study(
-    storage: RDBStorage, url: str, config: RunConfig, fingerprint: str, objective: Objective, *, begun: bool
+    storage: StudyStorage, url: str, config: RunConfig, fingerprint: str, objective: Objective, *, begun: bool
 ) -> optuna.Study:
     """The first round's study: made where there is none, else checked.
 
@@ -65,7 +64,7 @@ def open_study(
         return study
 
 
-def load_shared(storage: RDBStorage, url: str, name: str) -> optuna.Study:
+def load_shared(storage: StudyStorage, url: str, name: str) -> optuna.Study:
     """A study that some run has begun.
 
     Raises:
@@ -93,7 +92,7 @@ def shared_part(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude=set(LOCAL))
 
 
-def open_second_round(storage: RDBStorage, study: optuna.Study, judge: Objective) -> optuna.Study:
+def open_second_round(storage: StudyStorage, study: optuna.Study, judge: Objective) -> optuna.Study:
     """The second round's study. To be called under the claim lock of the first round's."""
     second = optuna.create_study(
         storage=storage, study_name=study.study_name + SUFFIX, direction=judge.directions[0], load_if_exists=True,

@@ -17,7 +17,7 @@ from policy_search.config import RunConfig
 from policy_search.study.finals import SUFFIX, FinalScores, fresh_seeds, gather, scores_of, tasks_for
 from policy_search.study.opening import require_schema
 from policy_search.study.report import TrialRow, directions_of, front_of, leaderboard
-from policy_search.study.report_storage import stored_storage
+from policy_search.study.report_storage import stored_storage, study_in
 from policy_search.study.storage import default_url
 from policy_search.study.stored_policies import get_policy
 from policy_search.study.verdict import Direction, Finalist, Verdict, judge, ranked
@@ -106,12 +106,14 @@ def read_run(folder: Path) -> RunRecord:
             another run's, a damaged policy.
     """
     config, fingerprint = read_config(folder)
-    with stored_storage(config.storage or default_url(folder)) as stored:
-        study = stored.study(config.study_name)
-        require_schema(study, config.storage or default_url(folder))
+    url = config.storage or default_url(folder)
+    with stored_storage(url) as storage:
+        study = study_in(storage, config.study_name, url)
+        require_schema(study, url)
         if study.user_attrs.get("fingerprint", fingerprint) != fingerprint:
             raise InputError(f"the storage of {folder} holds a study of other data: it is not the storage of this run")
-        second = stored.study(config.study_name + SUFFIX) if stored.has(config.study_name + SUFFIX) else None
+        name = config.study_name + SUFFIX
+        second = study_in(storage, name, url) if name in optuna.get_all_study_names(storage) else None
         return _record(folder, config, study, second)
 
 

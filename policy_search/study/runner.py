@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from policy_search.augment import PolicyDocument
@@ -48,7 +47,8 @@ from policy_search.study.opening import (
 from policy_search.study.provenance import best_document
 from policy_search.study.scorebook import ScoreBook
 from policy_search.study.slots import Slots
-from policy_search.study.storage import check_url, default_url, open_storage, takes_one_process
+from policy_search.study.storage import StudyStorage, check_url, default_url, open_storage
+from policy_search.study.storage_url import is_sqlite
 from policy_search.study.stored_policies import has_policy, policy_content
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of, work
@@ -124,7 +124,7 @@ def run_study(
         begun = folder.claimed or adopt
         url = config.storage or default_url(folder.path)
         lines = _note(tell, config)
-        storage = held.enter_context(open_storage(url, heartbeat=config.heartbeat, tell=lines))
+        storage = held.enter_context(open_storage(url, heartbeat=config.heartbeat, owner="policy-search run", tell=lines))
         folder.claim(config, data.fingerprint)
         study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
         lines(f"{len(data.train)} training images; scored on {data.validation}")
@@ -220,7 +220,7 @@ class _Rounds:
         data: StudyData,
         objective: Objective,
         learn: Learn,
-        storage: RDBStorage,
+        storage: StudyStorage,
         url: str,
         folder: RunFolder,
         study: optuna.Study,
@@ -230,7 +230,7 @@ class _Rounds:
     ) -> None:
         self._config, self._data, self._storage, self._study = config, data, storage, study
         self._folder, self._tell, self._owner = folder, tell, owner
-        self._alone = takes_one_process(url)
+        self._alone = is_sqlite(url)
         self.judge = judge_of(objective, config, data)
         self._seeds = fresh_seeds(config.seed, config.final_seeds)
         self._book = ScoreBook(folder.path / "scores.jsonl")

@@ -13,14 +13,18 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from policy_search.study.locks import claim_lock
 from policy_search.study.slots import ERROR, INTERRUPTED, SLOT, Slots, read_slots
-from policy_search.study.storage import StorageLostError
+from policy_search.study.storage import StorageLostError, StudyStorage
 
 MOST_FAILURES = 6  # one after another in one process: then it is not the policies' fault
+
+
+class _ClaimLostError(Exception):
+    """The server was restarted while the claim was made: another worker may have claimed the same slot."""
 
 
 class StudyBrokenError(RuntimeError):
@@ -74,7 +78,7 @@ class Recorded(BaseSampler):
         return self.params[param_name]
 
 
-def work(work_round: Round, storage: RDBStorage, *, tell: Callable[[str], None], poll: float = 1.0) -> Slots:
+def work(work_round: Round, storage: StudyStorage, *, tell: Callable[[str], None], poll: float = 1.0) -> Slots:
     """Fill slots until the round is done; wait where others are at the last ones.
 
     Args:
@@ -125,24 +129,25 @@ def slots_of(study: optuna.Study) -> Slots:
     return read_slots(study.get_trials(deepcopy=False))
 
 
-def _one_trial(work_round: Round, release: Callable[[], None]) -> str | None:
+def _one_trial(work_round: Round, release: Callable[[], bool]) -> str | None:
     """Run the trial that waits; why it failed by itself, if it did."""
     study, number = work_round.study, -1
 
     def objective(trial: optuna.Trial) -> float | Sequence[float]:
         nonlocal number
-        release()
         number = trial.number
         started = time.perf_counter()
         ending: tuple[str, Any] | None = None
         try:
+            if not release():
+                raise _ClaimLostError
             return work_round.perform(trial, trial.user_attrs[SLOT], slots_of(study))
         except StorageLostError:
             started = math.inf  # nothing more can be told
             raise
         except optuna.TrialPruned:
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _ClaimLostError):
             ending = (INTERRUPTED, True)
             raise
         except Exception as error:
