@@ -1,0 +1,226 @@
+"""What the dashboard shows of each trial: before/after sheet, losses, the policy's file, and the note around them.
+
+Pictures are never worth a score: whatever goes wrong here comes back as a sentence, and the trial goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from policy_search.augment import PolicyDocument
+from policy_search.cells.errors import InputError
+from policy_search.cells.files import replacing
+from policy_search.study.attributes import read_attributes, write_attributes
+from policy_search.study.loss_figure import loss_svg
+from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts, study_note, trial_note
+from policy_search.study.probe import ProbeSample
+from policy_search.study.quick_sheet import sheet_png, sources
+from policy_search.study.standing import standing
+from policy_search.study.study_figures import study_figures
+from policy_search.study.verdict import Direction
+
+SHEET, LOSSES, POLICY = "before_after.png", "losses.svg", "policy.json"
+_MIME = {SHEET: "image/png", LOSSES: "image/svg+xml", POLICY: "application/json"}
+_TITLES = {SHEET: "Before and after", LOSSES: "Losses"}
+# Keys that optuna-dashboard and optuna.artifacts read; tests read them back through both.
+_ARTIFACT = "artifacts:"
+_PART = 2045  # characters of a note or figure in one attribute
+_MOST_PARTS = 80  # attributes of an earlier, longer text that are looked for
+KEEP = "## Your notes\n\nWhat you write below this line is kept; all above is written anew while the study runs.\n"
+
+
+class ArtifactStore(Protocol):
+    """Where artifacts are written."""
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None: ...
+
+
+class WholeFiles(FileSystemArtifactStore):
+    """Artifacts in a folder, each written in one step: a full disk leaves no half of a file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._folder = folder
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Write a file, or nothing.
+
+        Raises:
+            OSError: the disk is full.
+            InputError: the folder cannot be made or written.
+        """
+        with replacing(self._folder / artifact_id) as scratch:
+            scratch.write_bytes(content_body.read())
+
+
+class Gallery:
+    """Writes what the dashboard shows into a study's storage and an artifact folder.
+
+    Args:
+        folder: the artifact folder; made when the first artifact is written.
+        samples: training images; up to three of them are shown or pasted from.
+        data: of the study.
+        metrics, directions: of the objective.
+        seed: of the draws in the sheets.
+        store: where artifacts go instead of the folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        samples: Sequence[ProbeSample],
+        data: DataFacts,
+        *,
+        metrics: Sequence[str],
+        directions: Sequence[Direction],
+        seed: int = 0,
+        store: ArtifactStore | None = None,
+    ) -> None:
+        self._store = store or WholeFiles(folder)
+        self._windows, self._data, self._seed = sources(samples), data, seed
+        self._metrics, self._directions = metrics, directions
+
+    def show_trial(
+        self,
+        study: optuna.Study,
+        trial: optuna.Trial | FrozenTrial,
+        document: PolicyDocument,
+        facts: TrialFacts,
+        losses: Mapping[str, Sequence[float]] | None = None,
+        *,
+        first_step: Mapping[str, int] | None = None,
+    ) -> str | None:
+        """Write a trial's pictures, policy and note, in place of those it may have.
+
+        Args:
+            study: of the trial.
+            trial: running or finished.
+            document: its policy.
+            facts: of the trial; `pictures` and `missing` are filled in here.
+            losses, first_step: see `loss_svg`; without a loss there is no figure.
+
+        Returns:
+            None, or a sentence on what is not shown and why. It does not raise: a picture is never worth a score.
+        """
+        try:
+            files, problems = self._files(document, losses or {}, first_step or {})
+            kept, lost = self._keep(study, trial, files)
+            problems += lost
+            url = f"/artifacts/{study._study_id}/{trial._trial_id}/"
+            pictures = {_TITLES[name]: f"{url}{kept[name]}" for name in _TITLES if name in kept}
+            facts = replace(facts, pictures=pictures, missing="; ".join(problems))
+            so_far = standing(study.get_trials(deepcopy=False), self._metrics, self._directions, without=trial.number)
+            text = trial_note(document, facts, so_far, self._data)
+            attributes, old = note_attributes(study._storage, study._study_id, text, trial._trial_id)
+            metadata = {f"{_ARTIFACT}{kept[name]}": _metadata(kept[name], name) for name in kept}
+            write_attributes(
+                study._storage, study._study_id, attributes, remove=old, trials={trial._trial_id: metadata}
+            )
+        except Exception as error:
+            problems = [_reason(error)]
+        if not problems:
+            return None
+        return f"the dashboard does not show all of trial {trial.number} ({'; '.join(problems)}); its score is kept"
+
+    def show_study(self, study: optuna.Study, facts: StudyFacts) -> str | None:
+        """Write the study's note and figures in place of the present ones. It reads all trials.
+
+        Args:
+            study: as it is now.
+            facts: of the study; `trials_url` is filled in here.
+
+        Returns:
+            None, or a sentence on what is not shown and why. It does not raise.
+        """
+        try:
+            stand = standing(study.get_trials(deepcopy=False), self._metrics, self._directions)
+            facts = replace(facts, trials_url=f"/dashboard/studies/{study._study_id}/trials?numbers=")
+            text = study_note(stand, facts, self._data)
+            attributes, old = note_attributes(study._storage, study._study_id, text, None)
+            for name, figure in study_figures(stand).items():
+                own, longer = _parts(f"dashboard:plot_data:{name}:", figure)
+                attributes.update(own)
+                old += longer
+            write_attributes(study._storage, study._study_id, attributes, remove=old)
+        except Exception as error:
+            return f"the dashboard's note on the study is not up to date ({_reason(error)}); the study goes on"
+        return None
+
+    def _files(
+        self, document: PolicyDocument, losses: Mapping[str, Sequence[float]], first_step: Mapping[str, int]
+    ) -> tuple[dict[str, bytes], list[str]]:
+        """Content by file name, and what could not be made."""
+        files, problems = {}, []
+        try:
+            files[SHEET] = sheet_png(document, self._windows, seed=self._seed)
+        except Exception as error:  # a policy that cannot be applied here has failed in the probe, which says so
+            problems.append(f"no before/after sheet: {_reason(error)}")
+        if any(math.isfinite(value) for values in losses.values() for value in values):
+            files[LOSSES] = loss_svg(losses, first_step=first_step).encode()
+        files[POLICY] = json.dumps(document.to_dict(), allow_nan=False).encode()  # indenting costs ten times more
+        return files, problems
+
+    def _keep(
+        self, study: optuna.Study, trial: optuna.Trial | FrozenTrial, files: Mapping[str, bytes]
+    ) -> tuple[dict[str, str], list[str]]:
+        """Write the files; artifact ids by file name, and why some were not kept. A file of that name is replaced."""
+        present = {}
+        for key, value in study._storage.get_trial_system_attrs(trial._trial_id).items():
+            if key.startswith(_ARTIFACT):
+                present[json.loads(value)["filename"]] = key.removeprefix(_ARTIFACT)
+        kept: dict[str, str] = {}
+        for name, content in files.items():
+            identity = present.get(name) or str(uuid.uuid4())
+            try:
+                self._store.write(identity, io.BytesIO(content))
+            except (OSError, InputError) as error:
+                return kept, [f"{name} could not be written: {_reason(error)}"]  # nor could the next one
+            kept[name] = identity
+        return kept, []
+
+
+def note_attributes(
+    storage: BaseStorage, study_id: int, text: str, trial_id: int | None
+) -> tuple[dict[str, Any], list[str]]:
+    """A note as the study attributes that hold it, the version first, and the keys of a longer note before it.
+
+    A study's note ends in a part that people write; what stands there is taken over.
+    """
+    prefix = "dashboard:" if trial_id is None else f"dashboard:{trial_id}:"
+    keys = [f"{prefix}note_str:{part}" for part in range(_MOST_PARTS)]
+    wanted = [f"{prefix}note_ver", *(keys if trial_id is None else [])]
+    present = read_attributes(storage, study_id, wanted)
+    if trial_id is None:
+        before = "".join(present.get(key, "") for key in keys)
+        text = f"{text}\n{KEEP}{before.partition(KEEP)[2]}"
+    parts, old = _parts(f"{prefix}note_str:", text)
+    return {wanted[0]: int(present.get(wanted[0], 0)) + 1, **parts}, old
+
+
+def _parts(prefix: str, text: str) -> tuple[dict[str, str], list[str]]:
+    """A text as numbered attributes, and the keys that a longer text would have had."""
+    count = -(-len(text) // _PART)
+    parts = {f"{prefix}{i}": text[i * _PART : (i + 1) * _PART] for i in range(count)}
+    return parts, [f"{prefix}{i}" for i in range(count, _MOST_PARTS)]
+
+
+def _metadata(identity: str, name: str) -> str:
+    return json.dumps({"artifact_id": identity, "filename": name, "mimetype": _MIME[name], "encoding": None})
+
+
+def _reason(error: Exception) -> str:
+    """One line on what went wrong."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(f"{text or type(error).__name__}".split())[:200]

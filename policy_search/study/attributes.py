@@ -1,0 +1,85 @@
+"""System attributes of a study and its trials, several in one transaction.
+
+Optuna writes one attribute a transaction, and the dashboard's helpers read all attributes of a study to write one
+note. Both cost more with every trial, and a reader may see half of a note. Here a note with its pictures is one
+transaction that reads nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import Connection, bindparam, text
+
+_UPSERT = (
+    "INSERT INTO {table} ({owner}, key, value_json) VALUES (:owner, :key, :value) "
+    "ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json"
+)
+
+
+def write_attributes(
+    storage: BaseStorage,
+    study_id: int,
+    attributes: Mapping[str, Any],
+    *,
+    remove: Sequence[str] = (),
+    trials: Mapping[int, Mapping[str, Any]] | None = None,
+) -> None:
+    """Set system attributes, in one transaction where the storage is a database. Finished trials may be written, too.
+
+    Args:
+        storage: of the study. One that is no database is written attribute by attribute, and its finished trials not.
+        study_id: of the study that `attributes` belong to.
+        attributes: key -> JSON value.
+        remove: keys of study attributes that go; a storage without transactions empties them.
+        trials: trial id -> its attributes.
+    """
+    database = _database(storage)
+    if database is None:
+        for trial_id, own in (trials or {}).items():
+            for key, value in own.items():
+                storage.set_trial_system_attr(trial_id, key, value)
+        present = read_attributes(storage, study_id, remove)
+        for key, value in {**dict.fromkeys(present, ""), **attributes}.items():
+            storage.set_study_system_attr(study_id, key, value)
+        return
+    # The study's attributes come first and in the caller's order: who writes the first one makes all others wait, so
+    # that two writers cannot wait for each other.
+    with database.engine.begin() as connection:
+        _upsert(connection, "study_system_attributes", "study_id", study_id, attributes)
+        gone = [key for key in remove if key not in attributes]
+        if gone:
+            statement = text("DELETE FROM study_system_attributes WHERE study_id = :owner AND key IN :keys")
+            connection.execute(
+                statement.bindparams(bindparam("keys", expanding=True)), {"owner": study_id, "keys": gone}
+            )
+        for trial_id, own in (trials or {}).items():
+            _upsert(connection, "trial_system_attributes", "trial_id", trial_id, own)
+
+
+def read_attributes(storage: BaseStorage, study_id: int, keys: Sequence[str]) -> dict[str, Any]:
+    """Those of the study's system attributes that are there, without reading the others."""
+    database = _database(storage)
+    if database is None:
+        every = storage.get_study_system_attrs(study_id)
+        return {key: every[key] for key in keys if key in every}
+    statement = text("SELECT key, value_json FROM study_system_attributes WHERE study_id = :owner AND key IN :keys")
+    statement = statement.bindparams(bindparam("keys", expanding=True))
+    with database.engine.connect() as connection:
+        rows = connection.execute(statement, {"owner": study_id, "keys": list(keys)}).all()
+    return {key: json.loads(value) for key, value in rows}
+
+
+def _upsert(connection: Connection, table: str, owner: str, owner_id: int, attributes: Mapping[str, Any]) -> None:
+    rows = [{"owner": owner_id, "key": key, "value": json.dumps(value)} for key, value in attributes.items()]
+    if rows:
+        connection.execute(text(_UPSERT.format(table=table, owner=owner)), rows)
+
+
+def _database(storage: BaseStorage) -> RDBStorage | None:
+    """The database behind a storage; Optuna wraps the one that it is given into a cache."""
+    inner = getattr(storage, "_backend", storage)
+    return inner if isinstance(inner, RDBStorage) else None
