@@ -111,25 +111,28 @@ def _put_together(mixture: _Mixture, inner: Transforms) -> PolicyDocument:
 
 def _taken_apart(document: PolicyDocument) -> _Mixture:
     compose = document.compose()
-    whole: Transforms = list(compose.transforms)
+    transforms: Transforms = list(compose.transforms)
+    before, last = transforms[:-1], transforms[-1]
     if compose.p != 1.0:
-        return _Mixture([], 1.0, [[A.Sequential(whole, p=compose.p)]], [1.0])
-    before, last = whole[:-1], whole[-1]
+        return _mixture([], 1.0, [([A.Sequential(transforms, p=compose.p)], 1.0)])
     if not before:
-        return _sorted([], 1.0, last) or _Mixture([], 1.0, [whole], [1.0])
-    if isinstance(last, A.Sequential) and len(last.transforms) == 1:
-        found = _sorted(before, last.p, last.transforms[0])
-        if found is not None:
-            return found
-    return _Mixture([], 1.0, [whole], [1.0])
+        return _mixture([], 1.0, _branches(last) or [(transforms, 1.0)])
+    inner = _branches(last.transforms[0]) if isinstance(last, A.Sequential) and len(last.transforms) == 1 else None
+    # Any policy may end in a Sequential; one for a share of the images holds what a search exports, stages of choices.
+    if inner is not None and all(isinstance(stage, A.OneOf) for branch, _ in inner for stage in branch):
+        return _mixture(before, last.p, inner)
+    return _mixture([], 1.0, [(transforms, 1.0)])
 
 
-def _sorted(before: Transforms, share: float, node: A.BasicTransform | A.BaseCompose) -> _Mixture | None:
-    """The mixture that `node` is, heaviest branch first; None where it is none."""
+def _mixture(before: Transforms, share: float, branches: list[tuple[Transforms, float]]) -> _Mixture:
+    return _Mixture(before, share, [branch for branch, _ in branches], [weight for _, weight in branches])
+
+
+def _branches(node: A.BasicTransform | A.BaseCompose) -> list[tuple[Transforms, float]] | None:
+    """Branches and weights, heaviest first, if `node` is a mixture or one sub-policy; None where it is neither."""
     if isinstance(node, A.Sequential) and node.p == 1.0:
-        return _Mixture(before, share, [list(node.transforms)], [1.0])
+        return [(list(node.transforms), 1.0)]
     if not isinstance(node, A.OneOf) or node.p != 1.0 or not all(isinstance(t, A.Sequential) for t in node.transforms):
         return None
     heaviest_first = sorted(zip(node.transforms, node.transforms_ps, strict=True), key=lambda pair: -pair[1])
-    branches = [(list(branch.transforms), float(weight)) for branch, weight in heaviest_first if weight > 0]
-    return _Mixture(before, share, [branch for branch, _ in branches], [weight for _, weight in branches])
+    return [(list(branch.transforms), float(weight)) for branch, weight in heaviest_first if weight > 0]
