@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from policy_search.study.artifacts import Gallery
 from policy_search.study.data import StudyData
 from policy_search.study.halving import Halving
 from policy_search.study.making import Learn, Made, make_policy
+from policy_search.study.notes import TrialFacts
 from policy_search.study.objective import Objective, Score
 from policy_search.study.planning import plan
 from policy_search.study.report import TrialRow, row_of
@@ -22,6 +25,7 @@ from policy_search.study.scorebook import ScoreBook
 from policy_search.study.seeds import probe_seed
 from policy_search.study.slots import SLOT, Slots, next_slot
 from policy_search.study.space import Proposal, Space, propose
+from policy_search.study.storage import StorageLostError
 from policy_search.study.stored_policies import put_policy
 from policy_search.study.worker import Recorded
 
@@ -94,10 +98,16 @@ class FirstRound:
             trial.set_user_attr("over", made.over)
         trial.set_user_attr("hash", made.document.content_hash)
         put_policy(trial.study._storage, trial._trial_id, made.document)
-        score = self._known(trial, made.document, seen) or self._score(trial, slot, proposal, made.document, seen)
-        trial.set_user_attr("domains", dict(score.domains))
-        self._show(trial, made, score, slots)
-        return score.values
+        started = time.perf_counter()
+        score: Score | None = None
+        try:
+            score = self._known(trial, made.document, seen) or self._score(trial, slot, proposal, made.document, seen)
+            trial.set_user_attr("domains", dict(score.domains))
+            return score.values
+        finally:
+            # Policies that are given up or cannot be scored are looked at most.
+            if not isinstance(sys.exc_info()[1], KeyboardInterrupt | StorageLostError):
+                self._show(trial, proposal, made, score, time.perf_counter() - started)
 
     def finished(self, trial: FrozenTrial, slots: Slots) -> None:
         slot = trial.user_attrs[SLOT]
@@ -150,15 +160,32 @@ class FirstRound:
         book.put(document.content_hash, seed, score, reports)
         return score
 
-    def _show(self, trial: optuna.Trial, made: Made, score: Score, slots: Slots) -> None:
+    def _show(self, trial: optuna.Trial, proposal: Proposal, made: Made, score: Score | None, seconds: float) -> None:
         if self._bench.gallery is None:
             return
-        warning = self._bench.gallery.attach(
-            trial, made.document, score.values, domains=score.domains, losses={**made.losses, **score.losses},
-            rows=[row_of(other) for other in slots.finished.values()],
+        scored = score.losses if score else {}
+        # The figure groups curves by what stands before the colon.
+        losses = {name if ": " in name else f"{self._bench.objective.name}: {name}": v for name, v in scored.items()}
+        facts = TrialFacts(
+            proposal.name, proposal.family, score.values if score else None, score.domains if score else {}, seconds,
+            _remark(trial, made, score),
         )  # fmt: skip
+        warning = self._bench.gallery.show_trial(self.study, trial, made.document, facts, {**made.losses, **losses})
         if warning is not None:
             self._bench.tell(warning)
+
+
+def _remark(trial: optuna.Trial, made: Made, score: Score | None) -> str:
+    words = []
+    if made.over is not None:
+        words.append(f"Made of the sub-policies of searched_t{made.over:03d}.")
+    if "repeats" in trial.user_attrs:
+        words.append(f"The same policy as in slot {trial.user_attrs['repeats']}, whose score it takes over.")
+    if score is None:
+        error = sys.exc_info()[1]
+        pruned = isinstance(error, optuna.TrialPruned)
+        words.append("Given up on the way (Hyperband)." if pruned else f"Not scored: {type(error).__name__}: {error}.")
+    return " ".join(words)
 
 
 def require_finite(score: Score) -> None:

@@ -33,7 +33,7 @@ def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed
     return Learnt(
         document,
         {
-            "critic distance": tuple(r.distance for r in steps_made),
-            "spread": tuple(r.spread for r in steps_made),
+            "search: critic distance": tuple(r.distance for r in steps_made),
+            "search: spread": tuple(r.spread for r in steps_made),
         },
     )

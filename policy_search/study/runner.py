@@ -34,6 +34,7 @@ from policy_search.study.first_round import Bench, FirstRound
 from policy_search.study.folder import RunFolder
 from policy_search.study.locks import claim_lock
 from policy_search.study.making import Learn
+from policy_search.study.notes import DataFacts, StudyFacts
 from policy_search.study.objective import Objective
 from policy_search.study.objectives import build_objective, judge_of
 from policy_search.study.opening import (
@@ -52,6 +53,9 @@ from policy_search.study.storage_url import is_sqlite
 from policy_search.study.stored_policies import has_policy, policy_content
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of, work
+
+
+OFTEN = 20  # trials up to which the study's note is written after every one; then after as many
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,7 @@ class _Rounds:
         self.judge = judge_of(objective, config, data)
         self._seeds = fresh_seeds(config.seed, config.final_seeds)
         self._book = ScoreBook(folder.path / "scores.jsonl")
-        self._gallery = _gallery(config, data, study, owner)
+        self._gallery = _gallery(config, data, objective, owner)
         self._kept: set[int] = set()
         self.trials = self.finals = 0
         bench = Bench(config, data, objective, learn, self._book, self._gallery, _note(tell, config))
@@ -270,14 +274,18 @@ class _Rounds:
 
     def note_end(self, final: SecondRound) -> None:
         """Tell the dashboard how it ended."""
+        self._show_study(final.verdict.sentence)
+
+    def _show_study(self, verdict: str = "") -> None:
         if self._gallery is not None:
-            self._gallery.update_study(self._study, verdict=final.verdict)
+            facts = StudyFacts(str(self._config.out), self._config.trials, verdict)
+            warning = self._gallery.show_study(self._study, facts)
+            if warning is not None:
+                self._tell(Progress("note", 0, self._config.trials, warning))
 
     def _trial_done(self, row: report.TrialRow, slots: Slots) -> None:
         self.trials += 1
         self._keep(slots)
-        if self._gallery is not None:
-            self._gallery.update_study(self._study)
         self._tell(Progress("trial", slots.complete, self._config.trials, _line(row)))
 
     def _watch_trials(self, slots: Slots) -> None:
@@ -297,12 +305,18 @@ class _Rounds:
         if new:
             rows = [report.row_of(slots.finished[slot]) for slot in sorted(slots.finished)]
             self._folder.write_log([report.log_line(row) for row in rows])
+            if len(rows) <= OFTEN or len(rows) % OFTEN == 0 or slots.complete >= self._config.trials:
+                self._show_study()
 
 
-def _gallery(config: RunConfig, data: StudyData, study: optuna.Study, owner: bool) -> Gallery | None:
+def _gallery(config: RunConfig, data: StudyData, objective: Objective, owner: bool) -> Gallery | None:
     if not owner and config.artifacts is None:
         return None
-    return Gallery(config.artifact_folder, data.train, config=config)
+    facts = DataFacts(data.name, data.synthetic, data.validation)
+    return Gallery(
+        config.artifact_folder, data.train, facts, metrics=objective.metrics, directions=objective.directions,
+        seed=config.seed,
+    )  # fmt: skip
 
 
 def _note(tell: Listener, config: RunConfig | None = None) -> Callable[[str], None]:

@@ -14,11 +14,13 @@ import pytest
 from policy_search.augment import PolicyDocument, choice, load_policy
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
-from policy_search.study import runner
 from policy_search.study.data import StudyData
-from policy_search.study.probe import ProbeScore, Report
+from policy_search.study.making import Learn, Learnt
+from policy_search.study.objective import Report, Score
 from policy_search.study.runner import Progress, StudyOutcome, run_study
-from policy_search.study.space import Knobs, queue
+from policy_search.study.space import Knobs, Space, queue
+from policy_search.study.verdict import Direction
+from policy_search.study.worker import StudyBrokenError
 from tests.conftest import write_livecell
 
 
@@ -26,31 +28,33 @@ class Rule:
     """An objective with a known answer: flips are good, the hash adds what looks like noise, seeds shift all alike."""
 
     name = "rule"
-    direction = "maximize"
+    metrics: tuple[str, ...] = ("rule",)
+    directions: tuple[Direction, ...] = ("maximize",)
+    prunable = True
 
     def __init__(self, bonus: float = 0.0, fail: str = "", stop_at: int = 10**9) -> None:
         self.bonus, self.fail, self.stop_at = bonus, fail, stop_at
         self.scored: list[tuple[str, int]] = []
 
-    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
         if len(self.scored) == self.stop_at:
             raise KeyboardInterrupt
         self.scored.append((document.name, seed))
         if document.name == self.fail:
             raise RuntimeError("out of luck")
         value = 0.5 + 0.001 * (int(document.content_hash[:4], 16) / 65535) + seed % 7 / 100
-        if document.provenance.family not in ("naive", "") or document.name.startswith("choice"):
+        if document.provenance.family not in ("naive", ""):
             value += self.bonus
-        if document.name == "nan":
-            value = float("nan")
         if report is not None:
+            report(0.25, value / 4)
             report(0.5, value / 2)
-        return ProbeScore(value, {"all": value}, 0.0)
+        return Score((value,), {"all": value})
 
 
-def fake_learning(data: StudyData, knobs: Knobs, steps: int, seed: int) -> PolicyDocument:
+def fake_learning(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
     """Stands in for the inner search: a policy that depends on all that it is given."""
-    return choice({"flip": knobs.sub_policies, "crop": knobs.distance, "color_jitter": 1 + seed % 5})
+    document = choice({"flip": knobs.sub_policies, "crop": knobs.distance, "color_jitter": 1 + seed % 5})
+    return Learnt(document, {"critic distance": (3.0, 2.0, 1.0)})
 
 
 @pytest.fixture
@@ -63,7 +67,7 @@ def study(root: Path, tmp_path: Path) -> Callable[..., StudyOutcome]:
     def run(
         objective: Rule,
         out: str = "run",
-        learn: runner.Learn = fake_learning,
+        learn: Learn = fake_learning,
         progress: Callable[[Progress], None] | None = None,
         **options: Any,
     ) -> StudyOutcome:
@@ -92,7 +96,7 @@ def test_first_trials_are_the_queue_and_every_trial_leaves_its_policy(study: Cal
     outcome = study(Rule(), progress=told.append)
     rows = log(outcome)
     assert [row["trial"] for row in rows] == list(range(14))
-    wanted = [q.baseline or "searched_t002" for q in queue()]
+    wanted = [q.baseline or "searched_t002" for q in queue(Space())]
     assert [row["name"] for row in rows[:12]] == wanted
     assert [row["baseline"] for row in rows] == [name != "searched_t002" for name in wanted] + [False] * 2
     for row in rows:
@@ -155,9 +159,9 @@ def test_a_finished_run_is_not_done_again_and_can_be_continued(study: Callable[.
 def test_a_process_that_was_killed_leaves_no_trial_running(study: Callable[..., StudyOutcome], tmp_path: Path) -> None:
     first = study(Rule(0.1), "killed", trials=3)
     stored = optuna.load_study(study_name=None, storage=f"sqlite:///{first.folder / 'study.db'}")
-    stored.enqueue_trial(queue()[3].params, user_attrs={"baseline": "stacked_p0.5"})
+    stored.enqueue_trial(queue(Space())[3].params, user_attrs={"baseline": "stacked_p0.5"})
     stored.ask()  # running, and nobody will ever finish it
-    stored.enqueue_trial(queue()[3].params, user_attrs={"baseline": "stacked_p0.5"})  # queued, never begun
+    stored.enqueue_trial(queue(Space())[3].params, user_attrs={"baseline": "stacked_p0.5"})  # queued, never begun
     outcome = study(Rule(0.1), "killed")
     assert log(outcome) == log(study(Rule(0.1), "whole"))
 
@@ -184,7 +188,7 @@ def test_a_failing_trial_does_not_stop_the_study(study: Callable[..., StudyOutco
 
 def test_a_finalist_that_fails_on_a_fresh_seed_is_left_out(study: Callable[..., StudyOutcome]) -> None:
     class FailsLater(Rule):
-        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
             if report is None and document.name in ("none", "searched_t002"):
                 raise RuntimeError("not this time")
             return super().score(document, seed=seed, report=report)
@@ -196,7 +200,7 @@ def test_a_finalist_that_fails_on_a_fresh_seed_is_left_out(study: Callable[..., 
 
 def test_nothing_that_can_be_scored_is_an_error_with_the_reason(study: Callable[..., StudyOutcome]) -> None:
     class Hopeless(Rule):
-        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
             raise RuntimeError("no memory")
 
     with pytest.raises(InputError, match=r"no naive strategy could be scored.*no memory"):
@@ -205,9 +209,9 @@ def test_nothing_that_can_be_scored_is_an_error_with_the_reason(study: Callable[
 
 def test_a_score_that_is_not_finite_is_a_failure(study: Callable[..., StudyOutcome]) -> None:
     class NotANumber(Rule):
-        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
             score = super().score(document, seed=seed)
-            return score if document.name != "random_choice" else ProbeScore(float("nan"), {}, 0.0)
+            return score if document.name != "random_choice" else Score((float("nan"),))
 
     outcome = study(NotANumber(), trials=4)
     assert [row["state"] for row in log(outcome)] == ["complete", "fail", "complete", "complete"]
@@ -270,7 +274,7 @@ def test_the_same_policy_is_not_scored_twice(study: Callable[..., StudyOutcome])
 def test_hopeless_policies_are_pruned_and_baselines_never(study: Callable[..., StudyOutcome]) -> None:
     outcome = study(Rule(-0.3), trials=20)
     states = {row["name"]: row["state"] for row in log(outcome)}
-    assert all(states[q.baseline] == "complete" for q in queue() if q.baseline)
+    assert all(states[q.baseline] == "complete" for q in queue(Space()) if q.baseline)
     assert "pruned" in states.values()
 
 
@@ -311,12 +315,3 @@ def test_optuna_stays_quiet_and_keeps_its_verbosity(
     assert capsys.readouterr() == ("", "")
 
 
-def test_samplers_of_slots_differ_and_repeat() -> None:
-    def draw(seed: int, slot: int) -> float:
-        trial = optuna.create_study(sampler=runner.sampler(seed, slot)).ask()
-        return trial.suggest_float("x", 0, 1)
-
-    assert draw(0, 12) == draw(0, 12)
-    assert len({draw(seed, slot) for seed in range(3) for slot in range(3)}) == 9
-    assert runner.probe_seed(0, 0) != runner.probe_seed(0, 1)
-    assert np.iinfo(np.int64).max > runner.probe_seed(3, 2) >= 0
