@@ -24,7 +24,7 @@ def test_default_is_the_run_folders_own_file(tmp_path: Path) -> None:
     [
         ("study.db", "no scheme"),
         ("mysql://host/db", "'mysql' is not supported"),
-        ("postgresql://host/db", "'postgresql' is not supported"),
+        ("postgresql://host", "no database name"),
         ("sqlite://", "file name"),
         ("sqlite:///", "file name"),
     ],
