@@ -11,17 +11,16 @@ import pytest
 from policy_search.cells import CellDataset, ImageRecord, InstanceMap
 from policy_search.cells.errors import DataError, InputError
 from policy_search.cells.livecell import FileReader
-from policy_search.study import data as study_data
+from policy_search.study import splits
 from policy_search.study.data import (
     DOMAIN_PIXELS,
     load_study_data,
-    read_split,
     split_across,
     split_by_wells,
-    spread_over_wells,
     windows,
 )
 from policy_search.study.shifts import HELD_BACK
+from policy_search.study.splits import read_split, spread_over_wells
 from tests.conftest import write_livecell
 from tests.study.conftest import culture
 
@@ -54,8 +53,8 @@ def test_no_test_image_is_ever_opened(livecell_root: Path, monkeypatch: pytest.M
 
 
 def test_a_source_that_hands_out_another_split_is_refused(livecell_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve = study_data.resolve
-    monkeypatch.setattr(study_data, "resolve", lambda data, split, root, missing_ok: resolve(data, "test", root))
+    resolve = splits.resolve
+    monkeypatch.setattr(splits, "resolve", lambda data, split, root, missing_ok: resolve(data, "test", root))
     with pytest.raises(InputError, match="another split"):
         load_study_data("A172", root=livecell_root)
 
@@ -167,6 +166,6 @@ def test_colour_images_are_read_as_grey(monkeypatch: pytest.MonkeyPatch) -> None
         found = (ImageRecord("x", "own", split, "w", 128, 128),) if split == "train" else ()
         return CellDataset(data, found, Colours())
 
-    monkeypatch.setattr(study_data, "resolve", resolve)
+    monkeypatch.setattr(splits, "resolve", resolve)
     data = load_study_data("x.json", root=None)
     assert np.abs(data.train[0].image.astype(int) - culture(0).image[:, :85]).max() <= 1
