@@ -14,6 +14,7 @@ from rich.table import Table
 
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
+from policy_search.cli_dashboard import register as register_dashboard
 from policy_search.cli_policies import register
 from policy_search.cli_report import register as register_report
 from policy_search.cli_search import EXAMPLE, search
@@ -31,6 +32,7 @@ app.add_typer(data_app, name="data")
 register_study(app)
 register(app)
 register_report(app)
+register_dashboard(app)
 app.command(epilog=EXAMPLE)(search)
 console = Console()
 MAX_ROWS = 24  # a longer table is summed up: nobody reads it

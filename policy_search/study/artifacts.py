@@ -100,7 +100,7 @@ class Gallery:
         facts: TrialFacts,
         losses: Mapping[str, Sequence[float]] | None = None,
         *,
-        first_step: Mapping[str, int] | None = None,
+        steps: Mapping[str, tuple[int, int]] | None = None,
     ) -> str | None:
         """Write a trial's pictures, policy and note, in place of those it may have.
 
@@ -109,13 +109,13 @@ class Gallery:
             trial: running or finished.
             document: its policy.
             facts: of the trial; `pictures` and `missing` are filled in here.
-            losses, first_step: see `loss_svg`; without a loss there is no figure.
+            losses, steps: see `loss_svg`; without a loss there is no figure.
 
         Returns:
             None, or a sentence on what is not shown and why. It does not raise: a picture is never worth a score.
         """
         try:
-            files, problems = self._files(document, losses or {}, first_step or {})
+            files, problems = self._files(document, losses or {}, steps or {})
             kept, lost = self._keep(study, trial, files)
             problems += lost
             url = f"/artifacts/{study._study_id}/{trial._trial_id}/"
@@ -159,7 +159,7 @@ class Gallery:
         return None
 
     def _files(
-        self, document: PolicyDocument, losses: Mapping[str, Sequence[float]], first_step: Mapping[str, int]
+        self, document: PolicyDocument, losses: Mapping[str, Sequence[float]], steps: Mapping[str, tuple[int, int]]
     ) -> tuple[dict[str, bytes], list[str]]:
         """Content by file name, and what could not be made."""
         files, problems = {}, []
@@ -168,7 +168,7 @@ class Gallery:
         except Exception as error:  # a policy that cannot be applied here has failed in the probe, which says so
             problems.append(f"no before/after sheet: {_reason(error)}")
         if any(math.isfinite(value) for values in losses.values() for value in values):
-            files[LOSSES] = loss_svg(losses, first_step=first_step).encode()
+            files[LOSSES] = loss_svg(losses, steps=steps).encode()
         files[POLICY] = json.dumps(document.to_dict(), allow_nan=False).encode()  # indenting costs ten times more
         return files, problems
 

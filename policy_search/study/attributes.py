@@ -8,12 +8,13 @@ transaction that reads nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import Connection, bindparam, text
 
+T = TypeVar("T")
 _UPSERT = (
     "INSERT INTO {table} ({owner}, key, value_json) VALUES (:owner, :key, :value) "
     "ON CONFLICT ({owner}, key) DO UPDATE SET value_json = excluded.value_json"
@@ -46,18 +47,21 @@ def write_attributes(
         for key, value in {**dict.fromkeys(present, ""), **attributes}.items():
             storage.set_study_system_attr(study_id, key, value)
         return
-    # The study's attributes come first and in the caller's order: who writes the first one makes all others wait, so
-    # that two writers cannot wait for each other.
-    with database.engine.begin() as connection:
-        _upsert(connection, "study_system_attributes", "study_id", study_id, attributes)
-        gone = [key for key in remove if key not in attributes]
-        if gone:
-            statement = text("DELETE FROM study_system_attributes WHERE study_id = :owner AND key IN :keys")
-            connection.execute(
-                statement.bindparams(bindparam("keys", expanding=True)), {"owner": study_id, "keys": gone}
-            )
-        for trial_id, own in (trials or {}).items():
-            _upsert(connection, "trial_system_attributes", "trial_id", trial_id, own)
+    gone = [key for key in remove if key not in attributes]
+
+    def write() -> None:
+        # The study's attributes come first and in the caller's order: who writes the first one makes all others wait,
+        # so that two writers cannot wait for each other.
+        with database.engine.begin() as connection:
+            _upsert(connection, "study_system_attributes", "study_id", study_id, attributes)
+            if gone:
+                statement = text("DELETE FROM study_system_attributes WHERE study_id = :owner AND key IN :keys")
+                statement = statement.bindparams(bindparam("keys", expanding=True))
+                connection.execute(statement, {"owner": study_id, "keys": gone})
+            for trial_id, own in (trials or {}).items():
+                _upsert(connection, "trial_system_attributes", "trial_id", trial_id, own)
+
+    _patiently(database, write)
 
 
 def read_attributes(storage: BaseStorage, study_id: int, keys: Sequence[str]) -> dict[str, Any]:
@@ -68,9 +72,19 @@ def read_attributes(storage: BaseStorage, study_id: int, keys: Sequence[str]) ->
         return {key: every[key] for key in keys if key in every}
     statement = text("SELECT key, value_json FROM study_system_attributes WHERE study_id = :owner AND key IN :keys")
     statement = statement.bindparams(bindparam("keys", expanding=True))
-    with database.engine.connect() as connection:
-        rows = connection.execute(statement, {"owner": study_id, "keys": list(keys)}).all()
-    return {key: json.loads(value) for key, value in rows}
+
+    def read() -> dict[str, Any]:
+        with database.engine.connect() as connection:
+            rows = connection.execute(statement, {"owner": study_id, "keys": list(keys)}).all()
+        return {key: json.loads(value) for key, value in rows}
+
+    return _patiently(database, read)
+
+
+def _patiently(database: RDBStorage, attempt: Callable[[], T]) -> T:
+    """Once, or as often as the study's own storage repeats what fails while its database is away."""
+    patience = getattr(database, "patience", None)
+    return attempt() if patience is None else patience.repeat(attempt)
 
 
 def _upsert(connection: Connection, table: str, owner: str, owner_id: int, attributes: Mapping[str, Any]) -> None:

@@ -9,15 +9,18 @@ from html import escape
 MOST_POINTS = 120
 # Okabe and Ito's colours, which colour-blind readers tell apart; dashes say the same without colour.
 STYLES = (("#0072b2", ""), ("#d55e00", "7 3"), ("#009e73", "2 3"), ("#cc79a7", "9 3 2 3"), ("#666666", "1 2"))
+# What the vertical axis of a stage shows.
+_UNITS = {"": "loss", "search": "critic's units"}
 WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 640, 190, 58, 14, 30, 36
 
 
-def loss_svg(losses: Mapping[str, Sequence[float]], *, first_step: Mapping[str, int] | None = None) -> str:
-    """Curves over steps. Names `stage: quantity` share a panel with the others of their stage.
+def loss_svg(losses: Mapping[str, Sequence[float]], *, steps: Mapping[str, tuple[int, int]] | None = None) -> str:
+    """Curves over steps. Names `stage: quantity` share a panel with the others of their stage, plain names one panel.
 
     Args:
-        losses: name -> values step by step. Values that are not finite break the line.
-        first_step: step of the first value by name, 1 where it is not said (a search's warm-up starts below 0).
+        losses: name -> values, evenly spaced over the training. Values that are not finite break the line.
+        steps: name -> gradient steps of the first and the last value (a search's warm-up starts below 0). A panel in
+            which one is missing runs over the share of the training instead.
 
     Returns:
         A self-contained SVG with a white ground of its own. Curves longer than 120 points are thinned to means of
@@ -40,8 +43,8 @@ def loss_svg(losses: Mapping[str, Sequence[float]], *, first_step: Mapping[str, 
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
     ]
     for index, (stage, series) in enumerate(panels.items()):
-        starts = {q: (first_step or {}).get(f"{stage}: {q}" if stage else q, 1) for q in series}
-        parts += _panel(stage, series, starts, PANEL * index)
+        spans = {q: (steps or {}).get(f"{stage}: {q}" if stage else q) for q in series}
+        parts += _panel(stage, series, spans, PANEL * index)
     return "".join([*parts, "</svg>"])
 
 
@@ -68,8 +71,15 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _panel(stage: str, series: Mapping[str, Sequence[float]], starts: Mapping[str, int], top: int) -> list[str]:
-    points = {q: [(starts[q] + place, v) for place, v in thinned(values)] for q, values in series.items()}
+def _panel(
+    stage: str, series: Mapping[str, Sequence[float]], spans: Mapping[str, tuple[int, int] | None], top: int
+) -> list[str]:
+    by_step = all(span is not None for span in spans.values())
+    points = {}
+    for quantity, values in series.items():
+        first, last = (spans[quantity] if by_step else None) or (0, 100)
+        scale = (last - first) / max(len(values) - 1, 1)
+        points[quantity] = [(first + place * scale, v) for place, v in thinned(values)]
     xs = [x for curve in points.values() for x, _ in curve]
     ys = [v for curve in points.values() for _, v in curve if math.isfinite(v)]
     x_low, x_high = _widened(min(xs), max(xs))
@@ -82,7 +92,8 @@ def _panel(stage: str, series: Mapping[str, Sequence[float]], starts: Mapping[st
             y0 + (y - y_low) / (y_high - y_low) * (y1 - y0),
         )
 
-    parts = [f'<text x="{x0}" y="{top + 17}" font-weight="bold">{escape(stage or "losses")}</text>']
+    title = f'<tspan font-weight="bold">{escape(stage or "training")}</tspan> ({_UNITS.get(stage, "value")})'
+    parts = [f'<text x="{x0}" y="{top + 17}">{title}</text>']
     for tick in nice_ticks(y_low, y_high):
         y = at(x_low, tick)[1]
         parts.append(f'<path d="M{x0} {y:.1f}H{x1}" stroke="#ddd"/>')
@@ -92,8 +103,10 @@ def _panel(stage: str, series: Mapping[str, Sequence[float]], starts: Mapping[st
         parts.append(f'<path d="M{x:.1f} {y0}v4" stroke="#222"/>')
         parts.append(f'<text x="{x:.1f}" y="{y0 + 16}" text-anchor="middle">{tick:.4g}</text>')
     parts.append(f'<path d="M{x0} {y1}V{y0}H{x1}" fill="none" stroke="#222"/>')
-    parts.append(f'<text x="{x1}" y="{y0 + 30}" text-anchor="end">gradient step</text>')
-    legend = x0 + 130
+    parts.append(
+        f'<text x="{x1}" y="{y0 + 30}" text-anchor="end">{"gradient step" if by_step else "% of the training"}</text>'
+    )
+    legend = x0 + 170
     for index, (quantity, curve) in enumerate(points.items()):
         colour, dash = STYLES[index % len(STYLES)]
         style = f'fill="none" stroke="{colour}" stroke-width="1.6" stroke-linejoin="round"'

@@ -12,6 +12,7 @@ from policy_search.study.standing import Entry, Standing
 
 MOST_ROWS = 25  # of a policy's table: nobody reads a longer one
 LEADERS = 5
+_FIXED = "\N{NO-BREAK SPACE}"  # the dashboard breaks lines in narrow columns
 _FAMILIES = {
     "searched": "Learnt by the relaxed search",
     "stacked": "All operations in sequence, each with a probability",
@@ -125,8 +126,8 @@ def policy_table(document: PolicyDocument) -> list[str]:
     every = describe(document.transform)
     rows = every if len(every) <= MOST_ROWS else summarise(every)
     kept = sorted(sorted(rows, key=lambda row: -row.share * row.gate)[:MOST_ROWS], key=rows.index)
-    lines = ["| step | how often | operation | settings |", "|---|---:|---|---|"]
-    lines += [f"| {_cell(row.path)} | {_percent(row)} | {row.name} | {_cell(row.settings) or '–'} |" for row in kept]
+    lines = [f"| step | how{_FIXED}often | operation | settings |", "|---|---:|---|---|"]
+    lines += [f"| {_place(row.path)} | {_percent(row)} | {row.name} | {_cell(row.settings) or '–'} |" for row in kept]
     remarks = []
     if len(rows) < len(every):
         remarks.append(f"Summed up from {len(every)} branches: ranges span all of them.")
@@ -149,7 +150,7 @@ def _scores(facts: TrialFacts, so_far: Standing) -> list[str]:
         if single and rival is not None and rival is not none and rival.name != facts.name:
             against.append(f"{_compared(so_far, facts.values, rival, i)}, the best naive strategy so far")
         tail = f": {', '.join(against)}" if against else ""
-        lines += ["", f"**{metric} {_number(value)}**{tail}."]
+        lines += ["", f"**{metric} = {_number(value)}**{tail}."]
     if facts.remark:
         lines += ["", facts.remark]
     return [*lines[1:], "", "All first-round scores share one seed; the second round decides on fresh ones."]
@@ -208,7 +209,7 @@ def _leader(standing: Standing, facts: StudyFacts) -> list[str]:
     best, rival, metric = standing.best(), standing.rival(), standing.metrics[0]
     if best is None or best.values is None:
         return ["No policy has a score yet."]
-    head = f"**{'Leader' if facts.verdict else 'Best so far'}: `{best.name}`, {metric} {_number(best.values[0])}**"
+    head = f"**{'Leader' if facts.verdict else 'Best so far'}: `{best.name}`, {metric} = {_number(best.values[0])}**"
     if best.baseline:
         head += ", a naive strategy: no learnt policy is ahead of it."
     elif rival is not None and rival.values is not None:
@@ -264,7 +265,12 @@ def _number(value: float) -> str:
 
 def _percent(row: Row) -> str:
     value = row.share * row.gate
-    return "<1 %" if 0 < value < 0.005 else f"{100 * value:.0f} %"
+    return f"<1{_FIXED}%" if 0 < value < 0.005 else f"{100 * value:.0f}{_FIXED}%"
+
+
+def _place(path: str) -> str:
+    """`one of 3/8, step 2` with line breaks only after the commas."""
+    return ", ".join(part.replace(" ", _FIXED) for part in _cell(path).split(", "))
 
 
 def _cell(text: str) -> str:

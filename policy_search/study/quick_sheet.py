@@ -78,10 +78,8 @@ def sheet_png(document: PolicyDocument, windows: Sequence[Source], *, seed: int)
     pen = ImageDraw.Draw(picture)
     pen.fontmode = "1"  # a palette has no half-tones to smooth letters with
     font = ImageFont.load_default(11)
-    pen.text(
-        (GAP, 3), f"{document.name}: original and {DRAWS} draws, contrast raised for display", fill=_INK, font=font
-    )
-    for place, caption in captions:
+    title = f"{document.name}: original and {DRAWS} draws. Contrast raised; cells counted in the middle {WINDOW} px."
+    for place, caption in [((GAP, 3), title), *captions]:
         pen.text(place, caption, fill=_INK, font=font)
     out = io.BytesIO()
     picture.save(out, "PNG", compress_level=6)

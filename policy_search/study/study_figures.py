@@ -110,10 +110,11 @@ def _by_family(entries: Sequence[Entry], x: Any, y: Any, *, names: bool = False)
 def _layout(title: str, x: str, y: str) -> dict[str, Any]:
     axis = {"gridcolor": "rgba(136,136,136,0.25)", "zerolinecolor": "rgba(136,136,136,0.25)"}
     return {
-        "title": {"text": title, "font": {"size": 15}}, "xaxis": {"title": {"text": x}, **axis},
-        "yaxis": {"title": {"text": y}, **axis}, "font": {"color": _GREY}, "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "y": -0.2}, "margin": {"l": 60, "r": 20, "t": 50},
+        "title": {"text": title, "font": {"size": 15}, "x": 0.02, "y": 0.9, "yanchor": "top"},
+        "xaxis": {"title": {"text": x}, "automargin": True, **axis}, "yaxis": {"title": {"text": y}, **axis},
+        "font": {"color": _GREY}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "legend": {"orientation": "h", "y": -0.25}, "margin": {"l": 60, "r": 20, "t": 80},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": _GREY},
     }  # fmt: skip
 
 
