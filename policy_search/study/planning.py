@@ -59,24 +59,37 @@ def plan(
     first = queue(space)
     if slot < len(first):
         return Planned(dict(first[slot].params), first[slot].baseline)
-    trials = [seen[number] for number in sorted(seen) if FAMILY in seen[number].params]
-    family = _family(trials, np.random.SeedSequence([seed, slot, _FAMILY_STREAM]), directions)
-    own = [trial for trial in trials if trial.params[FAMILY] == family]
-    seeds = np.random.SeedSequence([seed, slot, _PARAMETER_STREAM])
-    kinds = space.distributions(family)
-    return Planned({FAMILY: family, **_asked(own, kinds, seeds, directions, startup=len(kinds) + 1)}, None)
+    trials = [seen[number] for number in sorted(seen)]
+    family = draw_family(trials, np.random.SeedSequence([seed, slot, _FAMILY_STREAM]), directions)
+    own = np.random.SeedSequence([seed, slot, _PARAMETER_STREAM])
+    return Planned(draw_parameters(family, trials, own, directions, space), None)
 
 
-def _family(trials: Sequence[FrozenTrial], seeds: np.random.SeedSequence, directions: Sequence[Direction]) -> str:
+def draw_family(trials: Sequence[FrozenTrial], seeds: np.random.SeedSequence, directions: Sequence[Direction]) -> str:
+    """A family, learnt from all finished trials that have one, in the order of their slots."""
     even, asked = seeds.spawn(2)
     random = np.random.default_rng(even)
-    counts = {family: sum(trial.params[FAMILY] == family for trial in trials) for family in FAMILIES}
-    lacking = np.array([max(0, LEAST_TRIALS - count) for count in counts.values()])
+    known = [trial for trial in trials if FAMILY in trial.params]
+    counts = [sum(trial.params[FAMILY] == family for trial in known) for family in FAMILIES]
+    lacking = np.array([max(0, LEAST_TRIALS - count) for count in counts])
     if lacking.any():
         return str(random.choice(FAMILIES, p=lacking / lacking.sum()))
     if random.random() < EVENLY:
         return str(random.choice(FAMILIES))
-    return str(_asked(trials, {FAMILY: CategoricalDistribution(FAMILIES)}, asked, directions, startup=0)[FAMILY])
+    return str(_asked(known, {FAMILY: CategoricalDistribution(FAMILIES)}, asked, directions, startup=0)[FAMILY])
+
+
+def draw_parameters(
+    family: str,
+    trials: Sequence[FrozenTrial],
+    seeds: np.random.SeedSequence,
+    directions: Sequence[Direction],
+    space: Space,
+) -> dict[str, Any]:
+    """The family and all its parameters, learnt from its own trials among these, in the order of their slots."""
+    own = [trial for trial in trials if trial.params.get(FAMILY) == family]
+    kinds = space.distributions(family)
+    return {FAMILY: family, **_asked(own, kinds, seeds, directions, startup=len(kinds) + 1)}
 
 
 def _asked(
