@@ -54,7 +54,6 @@ from policy_search.study.stored_policies import has_policy, policy_content
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of, work
 
-
 OFTEN = 20  # trials up to which the study's note is written after every one; then after as many
 
 
@@ -128,7 +127,9 @@ def run_study(
         begun = folder.claimed or adopt
         url = config.storage or default_url(folder.path)
         lines = _note(tell, config)
-        storage = held.enter_context(open_storage(url, heartbeat=config.heartbeat, owner="policy-search run", tell=lines))
+        storage = held.enter_context(
+            open_storage(url, heartbeat=config.heartbeat, owner="policy-search run", tell=lines)
+        )
         folder.claim(config, data.fingerprint)
         study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
         lines(f"{len(data.train)} training images; scored on {data.validation}")
