@@ -108,12 +108,12 @@ def read_run(folder: Path) -> RunRecord:
     config, fingerprint = read_config(folder)
     url = config.storage or default_url(folder)
     with stored_storage(url) as storage:
-        study = study_in(storage, config.study_name, url)
+        study = study_in(storage, config.study_name)
         require_schema(study, url)
         if study.user_attrs.get("fingerprint", fingerprint) != fingerprint:
             raise InputError(f"the storage of {folder} holds a study of other data: it is not the storage of this run")
         name = config.study_name + SUFFIX
-        second = study_in(storage, name, url) if name in optuna.get_all_study_names(storage) else None
+        second = study_in(storage, name) if name in optuna.get_all_study_names(storage) else None
         return _record(folder, config, study, second)
 
 
