@@ -59,6 +59,7 @@ class Finals:
         watch: Callable[[int], None] = lambda done: None,
     ) -> None:
         self.study, self._tasks, self._policies = study, tasks, policies
+        self.study.sampler = optuna.samplers.RandomSampler()  # there is nothing to sample
         self._judge, self._book, self._finished, self._watch = judge_by, book, finished, watch
 
     def done(self, slots: Slots) -> bool:
@@ -68,17 +69,19 @@ class Finals:
         free = (slot for slot in self._wanted() if slot not in slots.finished and slot not in slots.pending)
         return next(free, None)
 
+    def template(self, slot: int, slots: Slots) -> FrozenTrial:
+        task = self._listed()[slot]
+        attrs = {SLOT: slot, "name": task.name, "hash": task.content_hash, "seed": task.seed}
+        return optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs)
+
     def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float:
         task = self._listed()[slot]
-        for key, value in (("name", task.name), ("hash", task.content_hash), ("seed", task.seed)):
-            trial.set_user_attr(key, value)
         known = self._book.get(task.content_hash, task.seed)
         if known is not None:
             return known.score.value
         score = self._judge.score(self._policies(task), seed=task.seed)
         require_finite(score)
         self._book.put(task.content_hash, task.seed, score, ())
-        trial.set_user_attr("domains", dict(score.domains))
         return score.value
 
     def finished(self, trial: FrozenTrial, slots: Slots) -> None:

@@ -24,10 +24,9 @@ from policy_search.study.report import TrialRow, row_of
 from policy_search.study.scorebook import ScoreBook
 from policy_search.study.seeds import probe_seed
 from policy_search.study.slots import SLOT, Slots, next_slot
-from policy_search.study.space import Proposal, Space, propose
-from policy_search.study.storage import StorageLostError
-from policy_search.study.stored_policies import put_policy
-from policy_search.study.worker import Recorded
+from policy_search.study.space import FAMILIES, FAMILY, Proposal, Space, propose
+from policy_search.study.storage import StorageLostError, StudyStorage
+from policy_search.study.stored_policies import packed_policy
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Bench:
     """What a worker works with.
 
     Attributes:
+        storage: of the study.
         config: of the study.
         data: what policies are learnt and scored on.
         objective: scores them.
@@ -44,6 +44,7 @@ class Bench:
         tell: is given lines to print.
     """
 
+    storage: StudyStorage
     config: RunConfig
     data: StudyData
     objective: Objective
@@ -69,8 +70,8 @@ class FirstRound:
     ) -> None:
         self.study, self._bench, self._finished, self._watch = study, bench, finished, watch
         self._space = Space(per_transform=bench.config.per_transform)
-        self._sampler = Recorded()
-        self.study.sampler = self._sampler
+        # Parameters come with the trial; a sampler that models nothing costs nothing.
+        self.study.sampler = optuna.samplers.RandomSampler()
 
     def done(self, slots: Slots) -> bool:
         return slots.complete >= self._bench.config.trials
@@ -78,36 +79,49 @@ class FirstRound:
     def next_slot(self, slots: Slots) -> int | None:
         return next_slot(slots, self._bench.config.trials, self._bench.config.parallel)
 
-    def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float | tuple[float, ...]:
-        config, directions = self._bench.config, self._bench.objective.directions
+    def template(self, slot: int, slots: Slots) -> FrozenTrial:
+        config, space = self._bench.config, self._space
         seen = slots.seen(slot, config.parallel)
-        planned = plan(seen, slot, seed=config.seed, directions=directions, space=self._space)
-        self._sampler.params = planned.params
-        proposal = propose(trial, slot, self._space, planned.baseline)
-        for key, value in (
-            ("name", proposal.name), ("family", proposal.family), ("is_baseline", proposal.baseline),
-            ("weights", proposal.weights),
-        ):  # fmt: skip
-            if value is not None:
-                trial.set_user_attr(key, value)
+        planned = plan(seen, slot, seed=config.seed, directions=self._bench.objective.directions, space=space)
+        proposal = propose(optuna.trial.FixedTrial(planned.params), slot, space, planned.baseline)
+        attrs = {SLOT: slot, "name": proposal.name, "family": proposal.family, "is_baseline": proposal.baseline}
+        if proposal.weights is not None:
+            attrs["weights"] = dict(proposal.weights)
+        kinds = {FAMILY: optuna.distributions.CategoricalDistribution(FAMILIES)} if planned.params else {}
+        if planned.params:
+            kinds |= space.distributions(planned.params[FAMILY])
+        return optuna.trial.create_trial(
+            state=TrialState.WAITING, params=planned.params, distributions=kinds, user_attrs=attrs
+        )
+
+    def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float | tuple[float, ...]:
+        config = self._bench.config
+        seen = slots.seen(slot, config.parallel)
+        proposal = propose(trial, slot, self._space, trial.user_attrs["name"] if _is_baseline(trial) else None)
         made = make_policy(
             proposal, slot, seen, data=self._bench.data, learn=self._bench.learn, steps=config.steps, seed=config.seed,
-            directions=directions,
+            directions=self._bench.objective.directions,
         )  # fmt: skip
-        if made.over is not None:
-            trial.set_user_attr("over", made.over)
-        trial.set_user_attr("hash", made.document.content_hash)
-        put_policy(trial.study._storage, trial._trial_id, made.document)
+        repeated = self._same(made.document, seen)
+        attrs = {
+            "hash": made.document.content_hash,
+            **({"over": made.over} if made.over is not None else {}),
+            **({"repeats": repeated} if repeated is not None else {}),
+        }
+        self._bench.storage.set_trial_attrs(trial._trial_id, user=attrs, system=packed_policy(made.document))
         started = time.perf_counter()
         score: Score | None = None
         try:
-            score = self._known(trial, made.document, seen) or self._score(trial, slot, proposal, made.document, seen)
-            trial.set_user_attr("domains", dict(score.domains))
+            if repeated is not None:
+                score = Score(tuple(seen[repeated].values), seen[repeated].user_attrs.get("domains", {}))
+            else:
+                score = self._score(trial, slot, made.document, seen)
+            self._bench.storage.set_trial_attrs(trial._trial_id, user={"domains": dict(score.domains)})
             return score.values
         finally:
             # Policies that are given up or cannot be scored are looked at most.
             if not isinstance(sys.exc_info()[1], KeyboardInterrupt | StorageLostError):
-                self._show(trial, proposal, made, score, time.perf_counter() - started)
+                self._show(trial, proposal, made, score, time.perf_counter() - started, repeated)
 
     def finished(self, trial: FrozenTrial, slots: Slots) -> None:
         slot = trial.user_attrs[SLOT]
@@ -117,19 +131,17 @@ class FirstRound:
     def watch(self, slots: Slots) -> None:
         self._watch(slots)
 
-    def _known(self, trial: optuna.Trial, document: PolicyDocument, seen: Mapping[int, FrozenTrial]) -> Score | None:
-        """The score of the same policy in an earlier slot: on one seed it scores the same."""
+    def _same(self, document: PolicyDocument, seen: Mapping[int, FrozenTrial]) -> int | None:
+        """The earlier slot that has scored this policy, if one has: on one seed it scores the same."""
         for slot, other in seen.items():
             if other.state == TrialState.COMPLETE and other.user_attrs.get("hash") == document.content_hash:
-                trial.set_user_attr("repeats", slot)
-                return Score(tuple(other.values), other.user_attrs.get("domains", {}))
+                return slot
         return None
 
     def _score(
         self,
         trial: optuna.Trial,
         slot: int,
-        proposal: Proposal,
         document: PolicyDocument,
         seen: Mapping[int, FrozenTrial],
     ) -> Score:
@@ -145,9 +157,8 @@ class FirstRound:
                 return
             trial.report(value, round(100 * share))
             stop = halving.stop(share, value)
-            for key, rung in halving.rungs.items():
-                trial.study._storage.set_trial_system_attr(trial._trial_id, key, rung)
-            if stop and not proposal.baseline:
+            self._bench.storage.set_trial_attrs(trial._trial_id, system=halving.rungs)
+            if stop and not _is_baseline(trial):
                 raise optuna.TrialPruned
 
         known = book.get(document.content_hash, seed)
@@ -160,7 +171,15 @@ class FirstRound:
         book.put(document.content_hash, seed, score, reports)
         return score
 
-    def _show(self, trial: optuna.Trial, proposal: Proposal, made: Made, score: Score | None, seconds: float) -> None:
+    def _show(
+        self,
+        trial: optuna.Trial,
+        proposal: Proposal,
+        made: Made,
+        score: Score | None,
+        seconds: float,
+        repeated: int | None,
+    ) -> None:
         if self._bench.gallery is None:
             return
         scored = score.losses if score else {}
@@ -168,19 +187,23 @@ class FirstRound:
         losses = {name if ": " in name else f"{self._bench.objective.name}: {name}": v for name, v in scored.items()}
         facts = TrialFacts(
             proposal.name, proposal.family, score.values if score else None, score.domains if score else {}, seconds,
-            _remark(trial, made, score),
+            _remark(made, score, repeated),
         )  # fmt: skip
         warning = self._bench.gallery.show_trial(self.study, trial, made.document, facts, {**made.losses, **losses})
         if warning is not None:
             self._bench.tell(warning)
 
 
-def _remark(trial: optuna.Trial, made: Made, score: Score | None) -> str:
+def _is_baseline(trial: optuna.Trial) -> bool:
+    return bool(trial.user_attrs["is_baseline"])
+
+
+def _remark(made: Made, score: Score | None, repeated: int | None) -> str:
     words = []
     if made.over is not None:
         words.append(f"Made of the sub-policies of searched_t{made.over:03d}.")
-    if "repeats" in trial.user_attrs:
-        words.append(f"The same policy as in slot {trial.user_attrs['repeats']}, whose score it takes over.")
+    if repeated is not None:
+        words.append(f"The same policy as in slot {repeated}, whose score it takes over.")
     if score is None:
         error = sys.exc_info()[1]
         pruned = isinstance(error, optuna.TrialPruned)

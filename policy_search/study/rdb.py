@@ -15,7 +15,7 @@ import functools
 import itertools
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -130,6 +130,28 @@ class StudyStorage(RDBStorage):
             return True
 
         return self.patience.repeat(attempt)
+
+    def set_trial_attrs(
+        self, trial_id: int, *, user: Mapping[str, Any] | None = None, system: Mapping[str, Any] | None = None
+    ) -> None:
+        """Several attributes of a trial that is not finished, in one transaction: each costs a write to the disk.
+
+        Raises:
+            UpdateFinishedTrialError: the trial is finished.
+        """
+
+        def attempt() -> None:
+            with _create_scoped_session(self.scoped_session) as session:
+                trial = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
+                self.check_trial_is_updatable(trial_id, trial.state)
+                kinds = (
+                    (models.TrialUserAttributeModel, user or {}), (models.TrialSystemAttributeModel, system or {}),
+                )  # fmt: skip
+                for kind, attributes in kinds:
+                    for key, value in attributes.items():
+                        self._set_trial_attr_without_commit(session, kind, trial_id, key, value)
+
+        self.patience.repeat(attempt)
 
     def _first_heartbeat(self, session: Session, trial_id: int) -> None:
         """A trial that runs has a heartbeat from the start: Optuna leaves one whose worker dies before it for ever."""

@@ -242,7 +242,7 @@ class _Rounds:
         self._gallery = _gallery(config, data, objective, owner)
         self._kept: set[int] = set()
         self.trials = self.finals = 0
-        bench = Bench(config, data, objective, learn, self._book, self._gallery, _note(tell, config))
+        bench = Bench(storage, config, data, objective, learn, self._book, self._gallery, _note(tell, config))
         self._first = FirstRound(study, bench, self._trial_done, self._watch_trials)
 
     def work(self) -> SecondRound:

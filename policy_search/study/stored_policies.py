@@ -7,7 +7,6 @@ import json
 import zlib
 from typing import Any
 
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from policy_search.augment import PolicyDocument
@@ -15,10 +14,9 @@ from policy_search.augment import PolicyDocument
 KEY = "policy_search:policy"  # a system attribute: the dashboard would print a user attribute
 
 
-def put_policy(storage: BaseStorage, trial_id: int, document: PolicyDocument) -> None:
-    """Keep the policy of a running trial. A searched one of 240 kB takes 10 kB."""
-    packed = base64.b64encode(zlib.compress(json.dumps(document.to_dict()).encode(), 6)).decode("ascii")
-    storage.set_trial_system_attr(trial_id, KEY, packed)
+def packed_policy(document: PolicyDocument) -> dict[str, str]:
+    """The system attribute that keeps a trial's policy. A searched one of 240 kB takes 10 kB."""
+    return {KEY: base64.b64encode(zlib.compress(json.dumps(document.to_dict()).encode(), 6)).decode("ascii")}
 
 
 def has_policy(trial: FrozenTrial) -> bool:

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
@@ -45,6 +43,10 @@ class Round(Protocol):
         """The slot that may be begun now, None while none may."""
         ...
 
+    def template(self, slot: int, slots: Slots) -> FrozenTrial:
+        """The waiting trial of a slot that is begun, its parameters and the attribute `slot` included."""
+        ...
+
     def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float | Sequence[float]:
         """Fill a slot: the values of its trial. May raise, also `optuna.TrialPruned`."""
         ...
@@ -56,26 +58,6 @@ class Round(Protocol):
     def watch(self, slots: Slots) -> None:
         """Called now and then while others work."""
         ...
-
-
-class Recorded(BaseSampler):
-    """Hands out values that were decided elsewhere (`planning`): the trial in the storage is a record."""
-
-    def __init__(self) -> None:
-        self.params: dict[str, Any] = {}
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.params[param_name]
 
 
 def work(work_round: Round, storage: StudyStorage, *, tell: Callable[[str], None], poll: float = 1.0) -> Slots:
@@ -104,12 +86,12 @@ def work(work_round: Round, storage: StudyStorage, *, tell: Callable[[str], None
             queued = any(t.state == TrialState.WAITING for t in slots.pending.values())
             slot = None if queued else work_round.next_slot(slots)
             if slot is not None:
-                study.enqueue_trial({}, user_attrs={SLOT: slot})
+                study.add_trial(work_round.template(slot, slots))
             if queued or slot is not None:
                 waiting = False
                 # optimize, not ask and tell: signs of life are given inside optimize only. It takes the trial that
                 # waits before its function begins, which is where the lock can go.
-                error = _one_trial(work_round, lock.release)
+                error = _one_trial(work_round, storage, slots, lock.release)
                 failures = failures + 1 if error else 0
                 if failures >= MOST_FAILURES:
                     raise StudyBrokenError(
@@ -129,7 +111,7 @@ def slots_of(study: optuna.Study) -> Slots:
     return read_slots(study.get_trials(deepcopy=False))
 
 
-def _one_trial(work_round: Round, release: Callable[[], bool]) -> str | None:
+def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: Callable[[], bool]) -> str | None:
     """Run the trial that waits; why it failed by itself, if it did."""
     study, number = work_round.study, -1
 
@@ -141,7 +123,7 @@ def _one_trial(work_round: Round, release: Callable[[], bool]) -> str | None:
         try:
             if not release():
                 raise _ClaimLostError
-            return work_round.perform(trial, trial.user_attrs[SLOT], slots_of(study))
+            return work_round.perform(trial, trial.user_attrs[SLOT], slots)
         except StorageLostError:
             started = math.inf  # nothing more can be told
             raise
@@ -155,15 +137,15 @@ def _one_trial(work_round: Round, release: Callable[[], bool]) -> str | None:
             raise
         finally:
             if math.isfinite(started):
-                if ending is not None:
-                    trial.set_user_attr(*ending)
-                trial.set_user_attr("seconds", time.perf_counter() - started)
+                last = {"seconds": time.perf_counter() - started}
+                storage.set_trial_attrs(trial._trial_id, user=last if ending is None else last | dict([ending]))
 
     # A trial may have been given to another worker, as this one had shown no sign of life (a laptop that was asleep).
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         study.optimize(objective, n_trials=1, catch=(Exception,))
-    trial = next(t for t in study.get_trials(deepcopy=False) if t.number == number)
-    work_round.finished(trial, slots_of(study))
+    trials = study.get_trials(deepcopy=False)
+    trial = next(t for t in reversed(trials) if t.number == number)
+    work_round.finished(trial, read_slots(trials))
     return trial.user_attrs.get(ERROR) if trial.state == TrialState.FAIL else None
 
 

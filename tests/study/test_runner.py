@@ -163,9 +163,10 @@ def test_a_finished_run_is_not_done_again_and_can_be_continued(study: Callable[.
 def test_a_process_that_was_killed_leaves_no_trial_running(study: Callable[..., StudyOutcome], tmp_path: Path) -> None:
     first = study(Rule(0.1), "killed", trials=3)
     stored = optuna.load_study(study_name="A172 seed 0", storage=f"sqlite:///{first.folder / 'study.db'}")
-    stored.enqueue_trial({}, user_attrs={"slot": 3})
-    stored.ask()  # running, and nobody will ever finish it
-    stored.enqueue_trial({}, user_attrs={"slot": 4})  # queued, never begun
+    for slot, name in ((3, "stacked_p0.5"), (4, "stacked_p0.8")):
+        attrs = {"slot": slot, "name": name, "family": "naive", "is_baseline": True}
+        stored.enqueue_trial(queue(Space())[slot].params, user_attrs=attrs)
+    stored.ask()  # slot 3 is running, and nobody will ever finish it; slot 4 is queued, and was never begun
     outcome = study(Rule(0.1), "killed")
     assert log(outcome) == log(study(Rule(0.1), "whole"))
     assert best(outcome)["transform"] == best(study(Rule(0.1), "whole"))["transform"]
