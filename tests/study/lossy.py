@@ -1,0 +1,81 @@
+"""A proxy before a PostgreSQL server that loses the answer to a commit: done, and the client never learns."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+COMMIT = b"COMMIT"
+
+
+class Proxy:
+    """Forwards connections to a server.
+
+    Attributes:
+        port: where clients connect.
+        armed: part of a statement; the next transaction with it loses the answer to its commit. None: all arrive.
+        lost: how many were lost.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.armed: bytes | None = None
+        self.lost = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        server = socket.create_connection(("127.0.0.1", self._server_port))
+        losing = threading.Event()
+        threading.Thread(target=self._answers, args=(server, client, losing), daemon=True).start()
+        transaction = b""
+        with suppress(OSError):
+            while data := client.recv(65536):
+                transaction += data
+                if COMMIT in data:
+                    if self.armed is not None and self.armed in transaction:
+                        self.armed = None
+                        losing.set()  # before the server can answer
+                    transaction = b""
+                server.sendall(data)
+        _shut(server)
+
+    def _answers(self, server: socket.socket, client: socket.socket, losing: threading.Event) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                if losing.is_set():
+                    assert COMMIT in data, data  # the server's "command complete"
+                    self.lost += 1
+                    break
+                client.sendall(data)
+        _shut(client)
+        _shut(server)
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+@contextmanager
+def lossy(server_port: int) -> Iterator[Proxy]:
+    """A proxy, closed at the end."""
+    proxy = Proxy(server_port)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
