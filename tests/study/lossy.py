@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 COMMIT = b"COMMIT"
@@ -17,6 +17,8 @@ class Proxy:
         port: where clients connect.
         armed: part of a statement; the next transaction with it loses the answer to its commit. None: all arrive.
         lost: how many were lost.
+        meanwhile: when set, the server does not get the armed commit either, and this is called before the client
+            learns that its connection is gone.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -25,6 +27,7 @@ class Proxy:
         self.port = int(self._listener.getsockname()[1])
         self.armed: bytes | None = None
         self.lost = 0
+        self.meanwhile: Callable[[], object] | None = None
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -48,10 +51,16 @@ class Proxy:
                 if COMMIT in data:
                     if self.armed is not None and self.armed in transaction:
                         self.armed = None
+                        if self.meanwhile is not None:
+                            _shut(server)
+                            self.meanwhile()
+                            self.lost += 1
+                            break
                         losing.set()  # before the server can answer
                     transaction = b""
                 server.sendall(data)
         _shut(server)
+        _shut(client)
 
     def _answers(self, server: socket.socket, client: socket.socket, losing: threading.Event) -> None:
         with suppress(OSError):
@@ -61,6 +70,8 @@ class Proxy:
                     self.lost += 1
                     break
                 client.sendall(data)
+            else:
+                return  # `_serve` has ended it, or the client has; servers behind a proxy are not restarted
         _shut(client)
         _shut(server)
 

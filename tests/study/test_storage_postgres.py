@@ -272,37 +272,30 @@ def test_lost_answers_count_once(proxied: Proxied) -> None:
 
 
 def test_another_workers_end_of_a_trial_is_not_taken_for_ones_own(proxied: Proxied) -> None:
-    storage, _, direct = proxied
+    """Of two that find a trial dead one is told that it closed it, or the trial would be retried twice."""
+    storage, proxy, direct = proxied
     study = new_study(storage)
-    trial = study.ask()
-    assert storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-        direct.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    # The same when the repeat finds it finished by somebody else: the first attempt is lost before the server has it.
-    other = study.ask()
-    original, calls = storage.scoped_session.__call__, []
-
-    def interfere() -> object:
-        calls.append(1)
-        if len(calls) == 1:
-            direct.set_trial_state_values(other._trial_id, TrialState.FAIL)
-            raise optuna.exceptions.StorageInternalError("lost") from lost_connection()
-        return original()
-
-    sessions = storage.scoped_session
-    storage.scoped_session = interfere  # type: ignore[assignment]
-    try:
+    for first, second in ((TrialState.FAIL, TrialState.FAIL), (TrialState.FAIL, TrialState.COMPLETE)):
+        trial = study.ask()
+        proxy.armed = b"UPDATE trials SET state"
+        proxy.meanwhile = lambda i=trial._trial_id, state=first: direct.set_trial_state_values(i, state)
         with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-            storage.set_trial_state_values(other._trial_id, TrialState.FAIL)
-    finally:
-        storage.scoped_session = sessions
-    assert len(calls) >= 2
+            storage.set_trial_state_values(trial._trial_id, second)
+        assert proxy.armed is None
+        assert direct.get_trial(trial._trial_id).state == first
+    assert proxy.lost == 2
 
 
-def lost_connection() -> Exception:
-    from sqlalchemy.exc import OperationalError
-
-    return OperationalError("SELECT 1", {}, Exception("server closed the connection unexpectedly"))
+def test_a_queued_trial_that_another_worker_took_is_not_taken_for_ones_own(proxied: Proxied) -> None:
+    storage, proxy, direct = proxied
+    study = new_study(storage)
+    study.enqueue_trial({"x": 0.5})
+    study.enqueue_trial({"x": 0.25})
+    taken: list[int] = []
+    proxy.armed = b"UPDATE trials SET state"
+    proxy.meanwhile = lambda: taken.append(new_study(direct).ask().number)
+    assert study.ask().number == 1
+    assert taken == [0]
 
 
 def test_time_without_a_server_makes_no_trial_stale(restless: Server) -> None:
