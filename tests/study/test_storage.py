@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -267,6 +268,33 @@ def test_a_locked_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(lines) == 2
     assert "trying again for up to 1 s" in lines[0]
     assert "back after" in lines[1]
+
+
+def test_patience_ends_for_what_fails_though_other_operations_get_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.1)
+    lines: list[str] = []
+    with open_storage(default_url(tmp_path), patience=1.0, tell=lines.append) as storage:
+        study = optuna.create_study(storage=storage, study_name="x")
+        stop = threading.Event()
+
+        def read() -> None:
+            while not stop.wait(0.02):
+                storage.get_study_user_attrs(study._study_id)
+
+        reader = threading.Thread(target=read)
+        with closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # shuts out writers, lets readers in
+            reader.start()
+            started = time.monotonic()
+            with pytest.raises(StorageLostError):
+                study.set_user_attr("key", 1)
+            assert 0.9 < time.monotonic() - started < 3
+        stop.set()
+        reader.join()
+        study.set_user_attr("key", 2)
+    assert len(lines) == 2, "not one for every reading"
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
