@@ -65,6 +65,7 @@ class Patience:
         self._place, self._tell, self._reason, self._advice, self._watch = place, tell, reason, advice, watch
         self._since: float | None = None
         self._clock = ""
+        self._failing = 0  # operations that have failed and are being repeated
         self._lock = threading.Lock()
 
     def repeat(self, attempt: Callable[[], T]) -> T:
@@ -74,40 +75,51 @@ class Patience:
             StorageLostError: the storage has been away for longer than `seconds`, counted from the first failure of
                 any operation: one that starts after that tries once and fails at once.
         """
-        pause = FIRST_PAUSE
-        while True:
-            self._watch()
-            try:
-                result = attempt()
-            except (StorageInternalError, SQLAlchemyError) as error:
-                reason = self._reason(error)
-                if reason is None:
-                    raise
-                left = self._away(reason)
-                if left <= 0:
-                    raise StorageLostError(
-                        f"--storage {self._place}: no use since {self._clock} ({reason}). {self._advice}"
-                    ) from error
-                time.sleep(min(pause, left))
-                pause = min(2 * pause, LONGEST_PAUSE)
-            else:
-                if self._since is not None:
-                    self._back()
-                return result
+        pause, failed = FIRST_PAUSE, False
+        try:
+            while True:
+                self._watch()
+                try:
+                    result = attempt()
+                except (StorageInternalError, SQLAlchemyError) as error:
+                    reason = self._reason(error)
+                    if reason is None:
+                        raise
+                    left = self._away(reason, first=not failed)
+                    failed = True
+                    if left <= 0:
+                        raise StorageLostError(
+                            f"--storage {self._place}: no use since {self._clock} ({reason}). {self._advice}"
+                        ) from error
+                    time.sleep(min(pause, left))
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                else:
+                    break
+        finally:
+            if failed:
+                with self._lock:
+                    self._failing -= 1
+        if self._since is not None:
+            self._back()
+        return result
 
-    def _away(self, reason: str) -> float:
-        """Seconds of patience that are left."""
+    def _away(self, reason: str, *, first: bool) -> float:
+        """Seconds of patience that are left after a failure, the first or a later one of its operation."""
         with self._lock:
             now = time.monotonic()
+            self._failing += first
             if self._since is None:
                 self._since, self._clock = now, time.strftime("%H:%M:%S")
-                if self._tell is not None and self.seconds > 0:
-                    self._tell(f"storage {self._place}: {reason}; trying again for up to {self.seconds:g} s")
+                self._say(f"{reason}; trying again for up to {self.seconds:g} s")
             return self._since + self.seconds - now
 
     def _back(self) -> None:
         with self._lock:
-            if self._since is not None:
+            # Others may still fail, say at writing to a full disk, which reading gets along with.
+            if self._since is not None and not self._failing:
                 away, self._since = time.monotonic() - self._since, None
-                if self._tell is not None and self.seconds > 0:
-                    self._tell(f"storage {self._place}: back after {away:.0f} s")
+                self._say(f"back after {away:.0f} s")
+
+    def _say(self, line: str) -> None:
+        if self._tell is not None and self.seconds > 0:
+            self._tell(f"storage {self._place}: {line}")
