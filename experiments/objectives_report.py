@@ -158,8 +158,9 @@ def _origin(facts: dict[str, Any], names: list[str], seeds: list[int]) -> list[s
         "",
         f"SYNTHETIC cells: {facts['data']}, {facts['train_images']} training images. The truth about a policy is a "
         f"real `detect finetune` (tiny, {facts['iterations']} iterations from a base of {facts['base_iterations']}), "
-        f"by mask AP50 on val images of {len(images)} unseen types ({sum(images.values())} images, {sum(cells.values())} "
-        f"cells); no test split is read. {len(names)} policies, {len(seeds)} seeds, each with its own base model.",
+        f"by mask AP50 on val images of {len(images)} unseen types ({sum(images.values())} images, "
+        f"{sum(cells.values())} cells); no test split is read. {len(names)} policies, {len(seeds)} seeds, each with "
+        "its own base model.",
         "",
         f"`{facts['command']}`, commit {', '.join(commits)}, {facts['date']}, one thread.",
     ]
