@@ -216,9 +216,10 @@ def run(judges: Judges, out: Path, seeds: int) -> None:
                 print(f"seed {seed}, {name}, {kind}: {facts['cpu_s']:.1f} CPU s", flush=True)
 
 
-def cells(out: Path) -> list[dict[str, Any]]:
-    """Every file that is there."""
-    return [json.loads(file.read_text()) for file in sorted((out / "cells").glob("*/*.json"))]
+def cells(out: Path, seeds: int) -> list[dict[str, Any]]:
+    """Every file of these seeds that is there."""
+    found = [json.loads(file.read_text()) for file in sorted((out / "cells").glob("*/*.json"))]
+    return [cell for cell in found if cell["seed"] < seeds]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -226,6 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path, help="folder of the journal; a second start goes on in it")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--note", type=Path, help="a file with remarks for the end of the result")
     parser.add_argument("--record", action="store_true", help="write experiments/results/objectives.*")
     parser.add_argument("--report", action="store_true", help="tables of what is there, without running anything")
     options = parser.parse_args(arguments)
@@ -248,8 +250,10 @@ def main(arguments: list[str] | None = None) -> None:
         "target_images": {name: len(images) for name, images in data.targets.items()},
         "iterations": Ap50Settings().iterations,
         "base_iterations": Ap50Settings().base_iterations,
-        "cells": cells(options.out),
+        "cells": cells(options.out, options.seeds),
     }
+    if options.note is not None:
+        facts["note"] = options.note.read_text().strip()
     text = report(facts)
     (options.out / "objectives.md").write_text(text)
     print(text)

@@ -1,4 +1,4 @@
-"""Tables of experiments/objectives.py: rank correlation of every objective with the truth, its interval and its price."""
+"""Tables of experiments/objectives.py: rank correlation of every objective with the truth, and its price."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ DRAWS = 2000
 
 
 def tables(cells: list[dict[str, Any]]) -> tuple[list[str], list[int], dict[str, Table]]:
-    """Policies, seeds, and one table for every objective and for the truth; only seeds that are complete."""
+    """Policies, seeds, and one table for every objective and for the truth; only policies that have all seeds."""
     kinds = ("truth", "probe", "bridge", "affinity-diversity")
     found = {(c["kind"], c["policy"], c["seed"]): c for c in cells}
-    names = list(dict.fromkeys(c["policy"] for c in sorted(cells, key=lambda c: c["seed"]) if c["kind"] == "truth"))
-    seeds = [s for s in sorted({c["seed"] for c in cells}) if all((k, n, s) in found for k in kinds for n in names)]
+    seeds = sorted({c["seed"] for c in cells if c["kind"] == "truth"})
+    everything = [c["policy"] for c in cells if c["kind"] == "truth"]
+    names = [n for n in dict.fromkeys(everything) if all((k, n, s) in found for k in kinds for s in seeds)]
 
     def table(kind: str, value: Callable[[dict[str, Any]], float]) -> Table:
         return np.array([[value(found[kind, n, s]) for s in seeds] for n in names], np.float64)
@@ -135,82 +136,109 @@ def report(facts: dict[str, Any]) -> str:
     names, seeds, found = tables(facts["cells"])
     if len(names) < 3 or len(seeds) < 2:
         return f"# Objectives\n\n{len(names)} policies at {len(seeds)} complete seeds: too few for a table yet.\n"
-    truth, known = found["truth"], prices(facts["cells"])
-    lines = [
+    known = prices(facts["cells"])
+    parts = [
+        *_origin(facts, names, seeds),
+        *_main_table(found, known),
+        *_ceiling_text(found["truth"], known),
+        *_against_the_probe(found),
+        *_pruning(facts["cells"], names, seeds),
+        *_policies(names, found),
+    ]
+    if facts.get("note"):
+        parts += ["", "## Remarks", "", facts["note"]]
+    return "\n".join(parts) + "\n"
+
+
+def _origin(facts: dict[str, Any], names: list[str], seeds: list[int]) -> list[str]:
+    commits = sorted({c["commit"] for c in facts["cells"]})
+    cells, images = facts["truth_cells"], facts["truth_images"]
+    return [
         "# How well the objectives rank policies",
         "",
-        f"SYNTHETIC cells: {facts['data']}, {facts['train_images']} training images. The truth about a policy is a real "
-        f"`detect finetune` (tiny, {facts['iterations']} iterations from a base of {facts['base_iterations']}), mask AP50 "
-        f"on val images of {len(facts['truth_images'])} unseen types ({sum(facts['truth_images'].values())} images, "
-        f"{sum(facts['truth_cells'].values())} cells); no test split is read. {len(names)} policies, {len(seeds)} seeds, "
-        "each with its own base model.",
+        f"SYNTHETIC cells: {facts['data']}, {facts['train_images']} training images. The truth about a policy is a "
+        f"real `detect finetune` (tiny, {facts['iterations']} iterations from a base of {facts['base_iterations']}), "
+        f"by mask AP50 on val images of {len(images)} unseen types ({sum(images.values())} images, "
+        f"{sum(cells.values())} cells); no test split is read. {len(names)} policies, {len(seeds)} seeds, each with "
+        "its own base model.",
         "",
-        f"`{facts['command']}`, commit {facts['commit']}, {facts['date']}, one thread.",
+        f"`{facts['command']}`, commit {', '.join(commits)}, {facts['date']}, one thread.",
+    ]
+
+
+def _main_table(found: dict[str, Table], known: dict[str, tuple[float, float]]) -> list[str]:
+    truth = found["truth"]
+    lines = [
         "",
         "| objective | Spearman, means | 95 % | one seed, others' truth | 95 % | AP50 lost | CPU s a score |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, table in found.items():
-        if name == "truth":
-            continue
         stack = np.stack([table, truth])
-        means = bootstrap(lambda t: of_means(t[0], t[1]), stack)
-        # Seeds are not drawn here: a seed that is drawn twice would meet its own truth.
-        single = _policies_drawn(stack)
-        lines.append(
-            f"| {name} | {of_means(table, truth):+.2f} | {interval(means)} | {across(table, truth):+.2f} | "
-            f"{interval(single)} | {regret(table, truth):.3f} | {price_of(name, known)} |"
-        )
-    top = ceiling(truth)
-    itself = _policies_drawn(np.stack([truth, truth]))
-    lines += [
-        f"| the truth itself | | | {across(truth, truth):+.2f} | {interval(itself)} | {regret(truth, truth):.3f} | "
-        f"{known['truth'][0]:.1f} |",
+        # Seeds are not drawn for the second: a seed that is drawn twice would meet its own truth.
+        single = f"{across(table, truth):+.2f} | {interval(_policies_drawn(stack))} | {regret(table, truth):.3f}"
+        means = "| "
+        if name != "truth":
+            means = f"{of_means(table, truth):+.2f} | {interval(bootstrap(lambda t: of_means(*t), stack))}"
+        lines.append(f"| {name} | {means} | {single} | {price_of(name, known)} |")
+    return [
+        *lines,
         "",
-        "*Spearman, means*: of the policies' means over the seeds. *One seed, others' truth*: the scores of one seed, as "
-        "a trial gets them, against the mean truth of the other seeds, mean over the seeds; ap50 shares its fine-tunes "
-        "with the truth of its own seed, so only this column is fair to the others. *AP50 lost*: the best policy's truth "
-        "less that of the policy that one seed puts first, by the other seeds' truth. Intervals: bootstrap over policies "
-        "and seeds (means) or policies alone (one seed), the same draw for objective and truth, "
-        f"{DRAWS} draws, middle 95 %. Distances count with a minus.",
+        "*Spearman, means*: of the policies' means over the seeds. *One seed, others' truth*: the scores of one seed, "
+        "as a trial gets them, against the mean truth of the other seeds, mean over the seeds; ap50 shares its "
+        "fine-tunes with the truth of its own seed, so only this column is fair to the others. *AP50 lost*: the best "
+        "policy's truth less that of the policy that one seed puts first, by the other seeds' truth. Intervals: "
+        "bootstrap over policies and seeds (means) or policies alone (one seed), the same draw for objective and "
+        f"truth, {DRAWS} draws, middle 95 %. Distances count with a minus.",
+    ]
+
+
+def _ceiling_text(truth: Table, known: dict[str, tuple[float, float]]) -> list[str]:
+    top, once = ceiling(truth), [f"{kind} {spent:.1f}" for kind, (_, spent) in known.items() if spent > 0.5]
+    return [
         "",
-        f"Noise ceiling: the truth of two seeds agrees by {top['pair']:+.2f} (Spearman, mean over the pairs); by Spearman "
-        f"and Brown the mean over {len(seeds)} seeds would agree with another such mean by {top['mean']:+.2f}, and no "
-        f"objective can be expected to reach more than {top['best']:+.2f} in the first column.",
+        f"Noise ceiling: the truth of two seeds agrees by {top['pair']:+.2f} (Spearman, mean over the pairs); by "
+        f"Spearman and Brown the mean over {truth.shape[1]} seeds would agree with another such mean by "
+        f"{top['mean']:+.2f}, and no objective can be expected to reach more than {top['best']:+.2f} in the first "
+        "column.",
         "",
-        "What a seed needs once, CPU seconds: "
-        + ", ".join(f"{kind} {once:.1f}" for kind, (_, once) in known.items() if once > 0.5)
-        + ". ",
+        f"What a seed needs once, CPU seconds: {', '.join(once)}.",
+    ]
+
+
+def _against_the_probe(found: dict[str, Table]) -> list[str]:
+    truth, probe = found["truth"], found["probe"]
+    lines = [
         "",
         "## Against the probe",
         "",
-        "Difference of the Spearman correlations of means, objective less probe, by the same draws:",
+        "Difference of the Spearman correlations of means, objective less probe, with its interval by the same draws:",
         "",
     ]
     for name in ("bridge", "affinity", "diversity", "affinity × diversity", "affinity + diversity, ranks", "ap50"):
-        stack = np.stack([found[name], found["probe"], truth])
-        drawn = bootstrap(lambda t: of_means(t[0], t[2]) - of_means(t[1], t[2]), stack)
-        value = of_means(found[name], truth) - of_means(found["probe"], truth)
+        drawn = bootstrap(lambda t: of_means(t[0], t[2]) - of_means(t[1], t[2]), np.stack([found[name], probe, truth]))
+        value = of_means(found[name], truth) - of_means(probe, truth)
         lines.append(f"* {name}: {value:+.2f}, {interval(drawn)}")
-    lines += [
-        "",
-        "## Pruning",
-        "",
-        "Rank correlation of what is reported on the way with the final score, mean over seeds:",
-        "",
-    ]
+    return lines
+
+
+def _pruning(cells: list[dict[str, Any]], names: list[str], seeds: list[int]) -> list[str]:
+    lines = ["", "## Pruning", ""]
+    lines += ["Rank correlation of what is reported on the way with the final score, mean over the seeds:", ""]
     for kind, share in (("probe", "0.25"), ("probe", "0.5"), ("bridge", "0.25"), ("bridge", "0.5")):
-        lines.append(f"* {kind} at {share}: {_early(facts['cells'], kind, share, names, seeds):+.2f}")
-    lines += ["", "## All policies", "", "Means over the seeds, best first.", ""]
-    shown = ("truth", "probe", "bridge", "affinity", "diversity", "ap50")
+        lines.append(f"* {kind} at {share}: {_early(cells, kind, share, names, seeds):+.2f}")
+    return lines
+
+
+def _policies(names: list[str], found: dict[str, Table]) -> list[str]:
+    shown, truth = ("truth", "probe", "bridge", "affinity", "diversity", "ap50"), found["truth"]
+    lines = ["", "## All policies", "", "Means over the seeds, best first.", ""]
     lines += ["| policy | " + " | ".join(shown) + " | sd of the truth |", "|---" * (len(shown) + 2) + "|"]
     for i in np.argsort(-truth.mean(1)):
-        row = [abs(found[s][i].mean()) if s == "bridge" else found[s][i].mean() for s in shown]
-        texts = [f"{v:.1f}" if s == "bridge" else f"{v:.3f}" for s, v in zip(shown, row, strict=True)]
+        values = [float(found[s][i].mean()) for s in shown]
+        texts = [f"{-v:.1f}" if s == "bridge" else f"{v:.3f}" for s, v in zip(shown, values, strict=True)]
         lines.append(f"| {names[i]} | " + " | ".join(texts) + f" | {truth[i].std(ddof=1):.3f} |")
-    if facts.get("note"):
-        lines += ["", "## Remarks", "", facts["note"]]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _policies_drawn(stack: Table) -> NDArray[np.float64]:

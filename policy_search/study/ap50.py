@@ -124,7 +124,9 @@ class Ap50Objective:
 
 
 def _losses(folder: Path) -> tuple[float, ...]:
-    """The training loss, every few iterations, from the log of the fine-tune."""
+    """The training loss, every few iterations, from the log of the fine-tune; nothing where it left none."""
+    if not folder.is_dir():
+        return ()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to load
 
     log = EventAccumulator(str(folder), size_guidance={"scalars": 0})
