@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from policy_search.augment import PolicyDocument
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import replacing
-from policy_search.study.attributes import read_attributes, write_attributes
+from policy_search.study.attributes import read_attributes, trial_attributes, write_attributes
 from policy_search.study.loss_figure import loss_svg
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts, study_note, trial_note
 from policy_search.study.probe import ProbeSample
@@ -177,7 +177,7 @@ class Gallery:
     ) -> tuple[dict[str, str], list[str]]:
         """Write the files; artifact ids by file name, and why some were not kept. A file of that name is replaced."""
         present = {}
-        for key, value in study._storage.get_trial_system_attrs(trial._trial_id).items():
+        for key, value in trial_attributes(study._storage, trial._trial_id).items():
             if key.startswith(_ARTIFACT):
                 present[json.loads(value)["filename"]] = key.removeprefix(_ARTIFACT)
         kept: dict[str, str] = {}
@@ -220,7 +220,9 @@ def _metadata(identity: str, name: str) -> str:
     return json.dumps({"artifact_id": identity, "filename": name, "mimetype": _MIME[name], "encoding": None})
 
 
-def _reason(error: Exception) -> str:
-    """One line on what went wrong."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(f"{text or type(error).__name__}".split())[:200]
+def _reason(error: BaseException) -> str:
+    """One line on what went wrong: the innermost cause, as Optuna and SQLAlchemy wrap what the database says."""
+    cause = error.__cause__ or error
+    cause = getattr(cause, "orig", None) or cause
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return " ".join((text or type(cause).__name__).split())[:200]

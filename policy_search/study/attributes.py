@@ -81,6 +81,11 @@ def read_attributes(storage: BaseStorage, study_id: int, keys: Sequence[str]) ->
     return _patiently(database, read)
 
 
+def trial_attributes(storage: BaseStorage, trial_id: int) -> dict[str, Any]:
+    """A trial's system attributes as they are now; Optuna's cache keeps a finished trial as it was when it finished."""
+    return dict((_database(storage) or storage).get_trial_system_attrs(trial_id))
+
+
 def _patiently(database: RDBStorage, attempt: Callable[[], T]) -> T:
     """Once, or as often as the study's own storage repeats what fails while its database is away."""
     patience = getattr(database, "patience", None)

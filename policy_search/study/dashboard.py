@@ -86,6 +86,8 @@ def open_storage(url: str) -> tuple[RDBStorage, str]:
         place = parts.render_as_string(hide_password=True)
     except (ArgumentError, ValueError):
         raise InputError("--storage: expected a URL such as sqlite:///study.db or postgresql://…, found none") from None
+    if parts.drivername == "postgresql":  # the driver is named: SQLAlchemy 2.1 reads the plain name as another one
+        parts = parts.set(drivername="postgresql+psycopg2")
     options: dict[str, Any] = {}
     if parts.get_backend_name() == "sqlite":
         if not parts.database or not Path(parts.database).is_file():
@@ -94,10 +96,15 @@ def open_storage(url: str) -> tuple[RDBStorage, str]:
             )
         options = {"connect_args": {"timeout": _BUSY_SECONDS}}
     try:
-        storage = RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
+        storage = RDBStorage(
+            parts.render_as_string(hide_password=False), engine_kwargs=options, skip_table_creation=True
+        )
         storage.get_all_studies()
     except (NoSuchModuleError, ImportError) as error:
-        raise InputError(f"--storage {place}: this kind of storage is not supported here ({error})") from None
+        raise InputError(
+            f"--storage {place}: this kind of storage is not supported here ({error}); PostgreSQL needs the extra "
+            "`postgres`"
+        ) from None
     except (SQLAlchemyError, StorageInternalError, RuntimeError, AssertionError) as error:
         reason = str(error.__cause__ or error)
         if parts.password:

@@ -62,13 +62,14 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[tuple[floa
     return pairs
 
 
-def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers inside [low, high], 2 to 2 * about of them: steps of 1, 2 or 5 times a power of ten."""
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+def nice_ticks(low: float, high: float, least: int = 4) -> list[float]:
+    """At least `least` round numbers inside [low, high], by the widest step of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10((high - low) / least))
+    for step in (10 * power, 5 * power, 2 * power, power):
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first + 1 >= least:
+            break
+    return [k * step for k in range(first, last + 1)]
 
 
 def _panel(
@@ -98,7 +99,7 @@ def _panel(
         y = at(x_low, tick)[1]
         parts.append(f'<path d="M{x0} {y:.1f}H{x1}" stroke="#ddd"/>')
         parts.append(f'<text x="{x0 - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
-    for tick in nice_ticks(x_low, x_high, 6):
+    for tick in nice_ticks(x_low, x_high, 5):
         x = at(tick, y_low)[0]
         parts.append(f'<path d="M{x:.1f} {y0}v4" stroke="#222"/>')
         parts.append(f'<text x="{x:.1f}" y="{y0 + 16}" text-anchor="middle">{tick:.4g}</text>')
