@@ -79,7 +79,8 @@ def test_equal_outcomes_give_equal_plans_whatever_their_order(directions: tuple[
     space = Space()
     trials = study(45, 1, space, directions)
     assert {k: t.params for k, t in study(45, 1, space, directions).items()} == {k: t.params for k, t in trials.items()}
-    assert study(45, 2, space, directions)[20].params != trials[20].params
+    for of in (lambda planned: planned.params["family"], lambda planned: planned.params):
+        assert len({str(of(plan(trials, 50, seed=k, directions=directions, space=space))) for k in range(40)}) > 1
     for slot in (45, 46, 47, 48):
         shuffled = list(trials.items())
         random.Random(slot).shuffle(shuffled)
@@ -126,6 +127,18 @@ def test_failed_trials_teach_no_values_but_count_as_tried() -> None:
     enough = [draw_family([*tried, *[trial_of(lost, space, None)] * LEAST_TRIALS], s, ONE) for s in seeds]
     assert short == ["choice_searched"] * 20
     assert enough.count("choice_searched") < 20
+
+
+def test_pruned_trials_teach_and_those_that_got_further_are_the_better_ones() -> None:
+    space, rng = Space(), np.random.default_rng(9)
+    trials = [trial_of({"family": "stacked", "stacked.p": 0.25}, space, [1.0])]
+    for k in range(40):
+        step, p = ((50, 0.2), (25, 0.8))[k % 2]
+        params = {"family": "stacked", "stacked.p": p + float(rng.uniform(-0.1, 0.1))}
+        told = {step: float(rng.uniform())}
+        trials.append(trial_of(params, space, None, state=TrialState.PRUNED, intermediate_values=told))
+    drawn = [draw_parameters("stacked", trials, np.random.SeedSequence(k), ONE, space) for k in range(40)]
+    assert np.mean([params["stacked.p"] < 0.45 for params in drawn]) > 0.9
 
 
 def _middle(space: Space, family: str) -> dict[str, Any]:
@@ -226,3 +239,15 @@ def test_two_directions_are_learnt_together() -> None:
     late = [t.params["stacked.p"] for t in trials[-25:]]
     assert np.mean([0.15 <= p <= 0.55 for p in late]) > 0.75
     assert min(late) < 0.3 < 0.4 < max(late)
+
+
+def test_in_a_study_no_family_is_forgotten() -> None:
+    """One family is better by far from the start; the others still get their trials in the second half."""
+    space, trials, lag = Space(), dict[int, FrozenTrial](), 3
+    for slot in range(120):
+        seen = {k: t for k, t in trials.items() if k < slot - lag}
+        params = plan(seen, slot, seed=0, directions=ONE, space=space).params
+        trials[slot] = trial_of(params, space, [float(params.get("family") == "choice") + slot % 7 / 10])
+    late = [t.params["family"] for k, t in trials.items() if k >= 60]
+    assert min(late.count(family) for family in FAMILIES) >= 1
+    assert late.count("choice") > 30
