@@ -17,7 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 from policy_search.study.memory import in_memory, outcome
 from policy_search.study.verdict import Direction
 
-# Resources are percent of a scoring.
+# Resources are percent of a scoring, judged at a quarter and at half: 4 of 10 slots meet both judgements, 3 of 10 the
+# later one alone, 3 of 10 none. Simulated (scripts/measure_halving.py): 45 % of the trials are given up and a trial
+# costs 0.72 of a whole one. Where the scores on the way correlate by 0.6 and 0.8 with the final one, the best of 20 is
+# lost in 8 % of the studies (by 0.3 and 0.5: 24 %), and what is kept is worse by 0.04 (0.12) standard deviations of the
+# policies; the 1.4 times as many trials are worth 0.15. A factor of 4 loses the best in 28 %; judging at half alone
+# loses it in 1 % (12 %) but costs 0.87.
 LEAST, MOST, FACTOR = 25, 100, 2
 _RUNG = "completed_rung_"
 

@@ -159,6 +159,20 @@ def test_a_policy_of_one_sub_policy_or_none_is_one(cells: tuple[NDArray[np.uint8
     )
 
 
+@pytest.mark.parametrize(
+    "compose",
+    [
+        A.Compose([A.OneOf([added(1, 0.5), added(2, 0.5)], p=1.0)], p=0.4),
+        A.Compose([A.OneOf([added(1, 0.5), added(2, 0.5)], p=0.4)]),
+        A.Compose([A.Sequential([A.OneOf([added(1, 0.5), added(2, 0.5)], p=1.0)], p=0.4)]),
+    ],
+)
+def test_a_mixture_for_some_images_only_is_one_sub_policy(compose: A.Compose) -> None:
+    document = PolicyDocument.from_compose(compose)
+    assert [part.weight for part in split(document)] == [1.0]
+    assert shares(stack_of(document, [0.5])) == pytest.approx({0: 0.8, 1: 0.1, 2: 0.1}, abs=0.03)
+
+
 def test_a_choice_of_strategies_is_taken_apart_too() -> None:
     assert len(split(baseline("random_choice"))) == len(SINGLE_STRATEGIES)
 
