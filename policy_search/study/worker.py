@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import warnings
@@ -16,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from policy_search.study.locks import claim_lock
 from policy_search.study.slots import ERROR, INTERRUPTED, SLOT, Slots, read_slots
-from policy_search.study.storage import StorageLostError, StudyStorage
+from policy_search.study.storage import StorageLostError, StudyStorage, lost_storage
 
 MOST_FAILURES = 6  # one after another in one process: then it is not the policies' fault
 
@@ -113,11 +112,11 @@ def slots_of(study: optuna.Study) -> Slots:
 
 def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: Callable[[], bool]) -> str | None:
     """Run the trial that waits; why it failed by itself, if it did."""
-    study, number = work_round.study, -1
+    study, number, trial_id = work_round.study, -1, -1
 
     def objective(trial: optuna.Trial) -> float | Sequence[float]:
-        nonlocal number
-        number = trial.number
+        nonlocal number, trial_id
+        number, trial_id = trial.number, trial._trial_id
         started = time.perf_counter()
         ending: tuple[str, Any] | None = None
         try:
@@ -140,9 +139,16 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
                 last = {"seconds": time.perf_counter() - started}
                 storage.set_trial_attrs(trial._trial_id, user=last if ending is None else last | dict([ending]))
 
-    # A trial may have been given to another worker, as this one had shown no sign of life (a laptop that was asleep).
-    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+    try:
         study.optimize(objective, n_trials=1, catch=(Exception,))
+    except Exception as error:
+        lost = lost_storage(error)
+        if lost is not None:
+            raise lost from None
+        # A trial may have been given to another worker, as this one had shown no sign of life (a laptop that was
+        # asleep). Optuna says so in several ways, all of them after the fact.
+        if number < 0 or not storage.get_trial(trial_id).state.is_finished():
+            raise
     trials = study.get_trials(deepcopy=False)
     trial = next(t for t in reversed(trials) if t.number == number)
     work_round.finished(trial, read_slots(trials))
