@@ -25,6 +25,7 @@ bench-search: $(READY)
 	$(BIN)/python scripts/bench_search.py $(if $(PEER),--peer $(PEER))
 
 test: lint
+	$(BIN)/python scripts/install_postgres.py
 	$(BIN)/python -m pytest
 
 lint: $(READY)

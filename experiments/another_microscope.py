@@ -35,7 +35,7 @@ from policy_search.relaxed import SearchSettings
 from policy_search.relaxed.sized import without_size
 from policy_search.relaxed.target import TargetSettings
 from policy_search.relaxed.threads import one_thread
-from policy_search.study.objectives import ProbeObjective
+from policy_search.study.objectives_probe import ProbeObjective
 from policy_search.study.trivial import NAME as TRIVIAL
 
 BLUR, CONTRAST, BRIGHTNESS = 1.5, 0.6, 20  # sigma in pixels, factor about the mean, grey levels
@@ -73,10 +73,10 @@ def measure(culture: Culture, objective: ProbeObjective, row: str, seed: int, fo
     )
     assert found is not None  # only AutoAlbument's may be
     if found.by_type is None:
-        ap50: Mapping[str, float] = objective.score(found.document, seed=seed).ap50
+        ap50: Mapping[str, float] = objective.probe(found.document, seed=seed).ap50
     else:
         ap50 = {
-            name: objective.restricted(name).score(document, seed=seed).ap50[name]
+            name: objective.restricted(name).probe(document, seed=seed).ap50[name]
             for name, document in found.by_type.items()
         }
     facts = {"policy": row, "seed": seed, "ap50": dict(ap50), "search_cpu_s": found.search_cpu_s}

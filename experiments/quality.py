@@ -39,7 +39,7 @@ from policy_search.relaxed import SearchDivergedError, SearchSettings
 from policy_search.relaxed.sized import without_size
 from policy_search.relaxed.target import TargetSettings
 from policy_search.relaxed.threads import one_thread
-from policy_search.study.objectives import ProbeObjective
+from policy_search.study.objectives_probe import ProbeObjective
 from policy_search.study.probe import ProbeError, ProbeSettings
 
 CULTURES = ("demo", "livecell")
@@ -111,12 +111,12 @@ def run_cell(plan: Plan, culture: Culture, objective: ProbeObjective, row: str, 
 def scores(objective: ProbeObjective, found: Found, seed: int) -> tuple[dict[str, float], dict[str, float]]:
     """AP50 and matched instances by unseen type: of one training, or of one a type where each has its own policy."""
     if found.by_type is None:
-        score = objective.score(found.document, seed=seed)
+        score = objective.probe(found.document, seed=seed)
         return dict(score.ap50), dict(score.domains)
     ap50, matched = {}, {}
     for domain in objective.data.domains:
         alone = objective.restricted(domain.name)
-        score = alone.score(found.by_type[domain.name], seed=seed)
+        score = alone.probe(found.by_type[domain.name], seed=seed)
         ap50 |= score.ap50
         matched |= score.domains
     return ap50, matched

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from policy_search.cells import CellDataset
 from policy_search.cells.errors import DataError, InputError
-from policy_search.study.data import DOMAIN_IMAGES, StudyData, grey, read_split, spread_over_wells, windows
+from policy_search.study.data import DOMAIN_IMAGES, StudyData, windows
 from policy_search.study.probe import Domain, ProbeSample
+from policy_search.study.splits import grey, read_split, spread_over_wells
 
 SOURCE = "A172"
 USIIGACI = "Usiigaci"

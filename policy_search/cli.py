@@ -1,4 +1,4 @@
-"""The command line `policy-search`: run, search (in cli_search), preview, show, data."""
+"""The command line `policy-search`: its commands from cli_*.py, and preview, show, data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from policy_search.cli_dashboard import register as register_dashboard
 from policy_search.cli_policies import register
 from policy_search.cli_report import register as register_report
 from policy_search.cli_search import EXAMPLE, search
+from policy_search.cli_study import register as register_study
 
 app = typer.Typer(
     name="policy-search",
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats.")
 app.add_typer(data_app, name="data")
+register_study(app)
 register(app)
 register_report(app)
 register_dashboard(app)
@@ -39,45 +41,6 @@ Root = Annotated[Path | None, typer.Option(help="LIVECell's folder. Default: LIV
 Data = Annotated[
     str, typer.Option(help="A172 (any LIVECell type, or several by commas), all, demo/A172, or a COCO file.")
 ]
-
-
-@app.command(epilog="Example: policy-search run --data demo/A172 --trials 6 --out runs/demo")
-def run(
-    data: Data,
-    root: Root = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; naming it again continues it. Default: runs/search/DATA-seedN.")
-    ] = None,
-    trials: Annotated[int, typer.Option(help="Policies tried in all, the naive strategies included.")] = 20,
-    steps: Annotated[int, typer.Option(help="Gradient steps of each learnt policy.")] = 200,
-    seed: Annotated[int, typer.Option(help="Same seed, same policy.")] = 0,
-    storage: Annotated[str | None, typer.Option(help="Optuna storage URL. Default: sqlite:///OUT/study.db.")] = None,
-    validate_on: Annotated[
-        str, typer.Option(help="Labelled types to score on, by commas. Default: the source under held-back shifts.")
-    ] = "",
-    final_seeds: Annotated[int, typer.Option(help="Fresh seeds of the second round.")] = 5,
-    finalists: Annotated[int, typer.Option(help="Learnt policies, and naive ones, in the second round.")] = 3,
-    probe_steps: Annotated[int, typer.Option(help="Training steps of the probe under a policy.")] = 120,
-    probe_base_steps: Annotated[int, typer.Option(help="Training steps every probe starts from, unaugmented.")] = 400,
-) -> None:
-    """Find the augmentation policy that helps most where nobody labelled: OUT/best.json."""
-    from policy_search.config import RunConfig
-
-    config = RunConfig(
-        data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}", trials=trials, steps=steps,
-        seed=seed, storage=storage, validate_on=tuple(t.strip() for t in validate_on.split(",") if t.strip()),
-        final_seeds=final_seeds, finalists=finalists, probe_steps=probe_steps, probe_base_steps=probe_base_steps,
-    )  # fmt: skip
-    from policy_search.progress import StudyBar
-    from policy_search.study.previews import save_run_previews
-    from policy_search.study.runner import run_study
-
-    with StudyBar(console) as bar:
-        outcome = run_study(config, progress=bar)
-    pictures = save_run_previews(outcome, config)
-    console.print(outcome.verdict.sentence, soft_wrap=True, highlight=False)
-    console.print(f"wrote {outcome.best_path}", soft_wrap=True, highlight=False)
-    console.print(f"see   {config.out / 'report.md'} and {pictures}", soft_wrap=True, highlight=False)
 
 
 @app.command(epilog="Example: policy-search preview --policy flip --data demo/A172 --out sheet.png")
@@ -205,11 +168,6 @@ def data_stats(
 
 def _percent(value: float) -> str:
     return "<1%" if 0 < value < 0.005 else f"{value:.0%}"
-
-
-def _safe(text: str) -> str:
-    """A name for a folder."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
 
 
 def main() -> None:

@@ -43,6 +43,9 @@ class StudyBar:
 
     def __call__(self, event: Event) -> None:
         """Move the bar and print the event's line. A note at the start shows the bar before the first trial ends."""
+        if event.kind == "note" and not event.total:  # before the study's length is known
+            self._console.print(event.message, highlight=False, soft_wrap=True)
+            return
         kind = "trial" if event.kind == "note" else event.kind
         if kind not in self._tasks:
             self._tasks[kind] = self._bar.add_task(_TITLES[kind], total=event.total)
@@ -50,4 +53,5 @@ class StudyBar:
             self._console.print(event.message, highlight=False, soft_wrap=True)
         else:
             self._bar.update(self._tasks[kind], completed=event.done, total=event.total)
-            self._console.print(f"{_TITLES[kind]} {event.done}/{event.total}  {event.message}", highlight=False)
+            if event.message:
+                self._console.print(f"{_TITLES[kind]} {event.done}/{event.total}  {event.message}", highlight=False)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytest_plugins = ("tests.postgres",)  # a server, started when the first test asks for it
 ROOT = Path(__file__).resolve().parents[1]
 
 

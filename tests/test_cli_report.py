@@ -47,7 +47,7 @@ def test_report_writes_page_and_markdown_into_the_run_folder(command, study):
     code, out, err = command("report", study.out)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
-        "Finished: 4 trials, and 3 policies scored again in the second round.",
+        "Finished: 4 complete trials, and 3 policies scored again in the second round.",
         f"wrote {study.out / 'report.html'} and {study.out / 'report.md'}",
     ]
     assert (study.out / "report.html").read_text().startswith("<!DOCTYPE html>")
@@ -66,7 +66,7 @@ def test_the_quoted_command_makes_the_same_configuration(command, study, monkeyp
     """Read the command off the page, run it through the real parser, and compare what would be run."""
     asked = []
 
-    def run_study(config, *, progress):
+    def run_study(config, *, progress, adopt):
         asked.append(config)
         raise KeyboardInterrupt
 
@@ -79,7 +79,9 @@ def test_the_quoted_command_makes_the_same_configuration(command, study, monkeyp
     assert asked == [study]
     other = RunConfig(
         data="demo/A172", out="a run", trials=7, seed=3, steps=9, storage="sqlite:///x.db", validate_on=("BV2", "MCF7"),
-        finalists=2, final_seeds=4, probe_steps=11, probe_base_steps=12,
+        finalists=2, final_seeds=4, probe_steps=11, probe_base_steps=12, objective="ap50", target=("A", "B"),
+        per_transform=True, study="a name", parallel=2, artifacts="pictures", heartbeat=5, weights="w.pth",
+        ap50_iterations=8,
     )  # fmt: skip
     command(*shlex.split(command_of(other))[1:])
     assert asked == [study, other]

@@ -123,7 +123,7 @@ def test_a_policy_a_type_is_scored_on_its_type_alone(plan: Plan, scored: list[di
     culture = load_culture("livecell", plan.root, None)
     (cell,) = (c for c in scored if c["policy"] == "ours_target_each")
     assert cell["content_hash"] == f"BV2:{alone.content_hash}"
-    expected = quality.ProbeObjective(culture.study, PROBE).score(alone, seed=0)
+    expected = quality.ProbeObjective(culture.study, PROBE).probe(alone, seed=0)
     assert cell["ap50"] == dict(expected.ap50)
 
 
@@ -158,14 +158,14 @@ def test_each_domain_is_trained_for_apart(plan: Plan, monkeypatch: pytest.Monkey
     objective.prepare(5)
     bases, seen = objective._bases, []
 
-    def score(self: quality.ProbeObjective, document: PolicyDocument, *, seed: int) -> ProbeScore:
+    def probe(self: quality.ProbeObjective, document: PolicyDocument, *, seed: int) -> ProbeScore:
         assert self._bases is bases
         assert list(bases) == [seed]
         names = [domain.name for domain in self.data.domains]
         seen.append((names, document.content_hash, seed))
         return ProbeScore(0.5, dict.fromkeys(names, 0.1 * len(seen)), 0.0, dict.fromkeys(names, 0.2 * len(seen)))
 
-    monkeypatch.setattr(quality.ProbeObjective, "score", score)
+    monkeypatch.setattr(quality.ProbeObjective, "probe", probe)
     ap50, matched = quality.scores(objective, quality_policies.Found(baseline_none(), 0.0, policies), 5)
     assert seen == [([name], policy.content_hash, 5) for name, policy in policies.items()]
     assert ap50 == {"BV2": 0.2, "Usiigaci": 0.4}

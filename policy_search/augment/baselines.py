@@ -53,6 +53,12 @@ def _document(name: str, family: str, transforms: list[A.BasicTransform | A.Base
     return PolicyDocument.from_compose(A.Compose(transforms), Provenance(name=name, family=family))
 
 
+def _check_strategies(named: Mapping[str, float]) -> None:
+    unknown = sorted(set(named) - set(SINGLE_STRATEGIES))
+    if unknown:
+        raise PolicyError(f"unknown strategy {unknown[0]!r}: expected {', '.join(SINGLE_STRATEGIES)}")
+
+
 def none() -> PolicyDocument:
     """The identity: training on untouched copies."""
     return _document("none", "naive", [A.NoOp(p=1.0)])
@@ -63,11 +69,23 @@ def single(name: str) -> PolicyDocument:
     return _document(name, "naive", [SINGLE_STRATEGIES[name](1.0)])
 
 
-def stacked(p: float, name: str | None = None) -> PolicyDocument:
-    """All six in sequence, each with probability p in [0, 1] (paper 4.2.7)."""
-    if not 0.0 <= p <= 1.0:
-        raise PolicyError(f"the stacked probability must be in [0, 1], got {p}")
-    return _document(name or f"stacked_p{p:.3f}", "stacked", [make(p) for make in SINGLE_STRATEGIES.values()])
+def stacked(p: float | Mapping[str, float], name: str | None = None) -> PolicyDocument:
+    """All six in sequence, each with probability p in [0, 1] (paper 4.2.7).
+
+    Args:
+        p: the same for all, or by strategy; strategies not named have p = 0.
+        name: of the policy; made of p when None.
+
+    Raises:
+        PolicyError: an unknown strategy, or a probability outside [0, 1].
+    """
+    each = dict(p) if isinstance(p, Mapping) else dict.fromkeys(SINGLE_STRATEGIES, p)
+    _check_strategies(each)
+    for value in each.values():
+        if not 0.0 <= value <= 1.0:
+            raise PolicyError(f"the stacked probability must be in [0, 1], got {value}")
+    made = [make(each.get(key, 0.0)) for key, make in SINGLE_STRATEGIES.items()]
+    return _document(name or ("stacked" if isinstance(p, Mapping) else f"stacked_p{p:.3f}"), "stacked", made)
 
 
 def choice(weights: Mapping[str, float], name: str = "choice") -> PolicyDocument:
@@ -76,9 +94,7 @@ def choice(weights: Mapping[str, float], name: str = "choice") -> PolicyDocument
     Raises:
         PolicyError: an unknown strategy, a negative weight, or no positive one.
     """
-    unknown = sorted(set(weights) - set(SINGLE_STRATEGIES))
-    if unknown:
-        raise PolicyError(f"unknown strategy {unknown[0]!r}: expected {', '.join(SINGLE_STRATEGIES)}")
+    _check_strategies(weights)
     if any(w < 0 for w in weights.values()) or sum(weights.values()) <= 0:
         raise PolicyError(f"choice weights must be 0 or more with a positive sum, got {dict(weights)}")
     total = sum(weights.values())

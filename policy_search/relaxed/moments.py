@@ -125,3 +125,9 @@ class MomentCritic:
 def mismatch(gap: Tensor, cap: float = 3.0) -> Tensor:
     """Sum () over whitened coordinates (D,) of the pseudo-Huber loss of a gap: its square near 0, linear beyond cap."""
     return 2 * cap**2 * (torch.sqrt(1 + (gap / cap).square()) - 1).sum()
+
+
+def moments_mismatch(seen: Tensor, known: Reference, *, variance_weight: float = 0.3, cap: float = 3.0) -> Tensor:
+    """Mismatch () of the means and variances of whitened statistics (N, D) and a target's; see `MomentCritic`."""
+    ratios = variance_weight * torch.log((seen.var(0) + _LEAST_VARIANCE) / known.variance)
+    return mismatch(seen.mean(0) - known.target, cap) + mismatch(ratios, cap)

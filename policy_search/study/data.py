@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_search.cells import CellDataset, ImageRecord, resolve
+from policy_search.cells import CellDataset, ImageRecord
 from policy_search.cells.errors import DataError, InputError
 from policy_search.study.probe import Domain, ProbeSample
 from policy_search.study.shifts import HELD_BACK
+from policy_search.study.splits import grey, read_split, spread_over_wells
+from policy_search.study.targets import pixel_digest, read_targets
 
-READABLE_SPLITS = ("train", "val", "unlabeled")
 TRAINING_SHARE = 2 / 3  # of the width of every image, where the source has to be cut in two
 DOMAIN_PIXELS = 400_000  # of a validation domain before it is shifted: about one LIVECell image
 DOMAIN_IMAGES = 6
@@ -34,6 +34,9 @@ class StudyData:
         train: what policies are learnt and probes are trained on.
         domains: what probes are scored on.
         validation: one sentence on `domains` for log, report and provenance.
+        held_out: untouched source images that nothing is trained on; empty where `validate_on` decides and the source
+            has no val split.
+        targets: target type -> its images (H, W) uint8, without labels; empty where none was named.
     """
 
     name: str
@@ -42,26 +45,18 @@ class StudyData:
     train: tuple[ProbeSample, ...]
     domains: tuple[Domain, ...]
     validation: str
-
-
-def read_split(data: str, split: str, root: Path | None, *, missing_ok: bool = False) -> CellDataset:
-    """A dataset's split, never the test split: what a search has seen cannot prove anything about the search.
-
-    Raises:
-        InputError: the split is not one a search may read.
-        DataError: see `resolve`.
-    """
-    if split not in READABLE_SPLITS:
-        raise InputError(f"a search never reads the {split} split: expected one of {', '.join(READABLE_SPLITS)}")
-    dataset = resolve(data, split, root, missing_ok=missing_ok)
-    strays = [record.id for record in dataset if record.split != split]
-    if strays:
-        raise InputError(f"{data} hands out {strays[0]} of another split as {split}: it is not read")
-    return dataset
+    held_out: tuple[ProbeSample, ...] = ()
+    targets: Mapping[str, tuple[NDArray[np.uint8], ...]] = field(default_factory=dict)
 
 
 def load_study_data(
-    data: str, *, root: Path | None, validate_on: Sequence[str] = (), max_images: int = 16, seed: int = 0
+    data: str,
+    *,
+    root: Path | None,
+    validate_on: Sequence[str] = (),
+    target: Sequence[str] = (),
+    max_images: int = 16,
+    seed: int = 0,
 ) -> StudyData:
     """Read what a study on `data` needs.
 
@@ -77,47 +72,40 @@ def load_study_data(
     same on any data set.
 
     Args:
-        max_images: training images; wells are taken in turn, so that few images still come from many wells.
+        target: types of which images are read, never labels.
+        max_images: training images, and images of each target type and split; wells are taken in turn, so that few
+            images still come from many wells.
         seed: of the noise in the held-back shifts.
+
+    Raises:
+        InputError, DataError: see `read_split` and `read_targets`; a validation type that is the source, or unlabelled.
     """
     source = read_split(data, "train", root)
     train_records = spread_over_wells(source.records, max_images)
     used = [source.where(lambda r: r in train_records)]
     if validate_on:
         domains, read = _labelled_types(validate_on, source, root)
-        used += read
-        train = _samples(source, train_records)
+        train, (held_out, own) = _samples(source, train_records), _val_split(data, root)
+        used += [*read, *own]
         validation = f"labelled train and val images of {', '.join(d.name for d in domains)}"
     else:
         train, held_out, validation, read = _hold_out(data, source, train_records, root)
         used += read
         domains = shifted_domains(windows(held_out), seed)
-    fingerprint = "-".join(dataset.fingerprint()[:8] for dataset in used)
-    return StudyData(data, source.synthetic, fingerprint, tuple(train), tuple(domains), validation)
-
-
-def spread_over_wells(
-    records: Sequence[ImageRecord], limit: int, *, unlabelled: bool = False
-) -> tuple[ImageRecord, ...]:
-    """Up to `limit` records, one of every well in turn; within a well evenly spaced, in the order given.
-
-    Unlabelled records only where they are asked for.
-    """
-    wells: dict[str, list[ImageRecord]] = {}
-    for record in records:
-        if record.annotated or unlabelled:
-            wells.setdefault(record.well, []).append(record)
-    chosen: set[str] = set()
-    share = -(-limit // max(len(wells), 1))
-    spaced = [
-        [group[i] for i in dict.fromkeys(np.linspace(0, len(group) - 1, min(share, len(group))).round().astype(int))]
-        for group in wells.values()
-    ]
-    for turn in range(share):
-        for group in spaced:
-            if turn < len(group) and len(chosen) < limit:
-                chosen.add(group[turn].id)
-    return tuple(r for r in records if r.id in chosen)
+    targets = read_targets(target, data, source, root, max_images)
+    parts = [dataset.fingerprint()[:8] for dataset in used]
+    if targets:
+        parts.append(pixel_digest([image for images in targets.values() for image in images]))
+    return StudyData(
+        data,
+        source.synthetic,
+        "-".join(parts),
+        tuple(train),
+        tuple(domains),
+        validation,
+        tuple(windows(held_out) if held_out else ()),
+        targets,
+    )
 
 
 def split_by_wells(records: Sequence[ImageRecord]) -> tuple[list[ImageRecord], list[ImageRecord]] | None:
@@ -169,15 +157,20 @@ def shifted_domains(samples: Sequence[ProbeSample], seed: int) -> list[Domain]:
     return domains
 
 
+def _val_split(data: str, root: Path | None) -> tuple[list[ProbeSample], list[CellDataset]]:
+    """Images of the source's val split and what was read of it; nothing where it has none."""
+    validation = read_split(data, "val", root, missing_ok=True)
+    kept = spread_over_wells(validation.records, DOMAIN_IMAGES)
+    return _samples(validation, kept), [validation.where(lambda r: r in kept)] if kept else []
+
+
 def _hold_out(
     data: str, source: CellDataset, records: Sequence[ImageRecord], root: Path | None
 ) -> tuple[list[ProbeSample], list[ProbeSample], str, list[CellDataset]]:
     shifts = f"under {len(HELD_BACK)} held-back shifts"
-    validation = read_split(data, "val", root, missing_ok=True)
-    kept = spread_over_wells(validation.records, DOMAIN_IMAGES)
-    if kept:
-        used = validation.where(lambda r: r in kept)
-        return _samples(source, records), _samples(validation, kept), f"the source's val split {shifts}", [used]
+    held_out, used = _val_split(data, root)
+    if held_out:
+        return _samples(source, records), held_out, f"the source's val split {shifts}", used
     by_wells = split_by_wells(records)
     if by_wells is not None:
         train, held_out = by_wells
@@ -216,11 +209,6 @@ def _labelled_types(
 
 def _samples(dataset: CellDataset, records: Sequence[ImageRecord]) -> list[ProbeSample]:
     return [ProbeSample(r.id, grey(dataset.image(r)), dataset.instances(r)) for r in records]
-
-
-def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) uint8 as it is; (H, W, 3) RGB as luminance: the probe's network sees one channel."""
-    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def foreground_pairs(samples: Sequence[ProbeSample]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:

@@ -1,20 +1,30 @@
-"""The second round: the best learnt policies and the best baselines scored again on fresh seeds, in pairs."""
+"""The second round: the best learnt policies and the best baselines scored again on fresh seeds, in pairs.
+
+It is a study of its own in the same storage, with a slot for each policy and seed, so that any number of workers can
+share it and none is scored twice.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from policy_search.augment import PolicyDocument, baseline
 from policy_search.cells.errors import InputError
-from policy_search.study import report
-from policy_search.study.folder import RunFolder
-from policy_search.study.objectives import Objective
+from policy_search.study.first_round import require_finite
+from policy_search.study.objective import Objective
 from policy_search.study.report import TrialRow
-from policy_search.study.verdict import Finalist, Verdict, judge, ranked
+from policy_search.study.scorebook import ScoreBook
+from policy_search.study.seeds import probe_seed
+from policy_search.study.slots import ERROR, LOST, SLOT, Slots
+from policy_search.study.stored_policies import get_policy, has_policy
+from policy_search.study.verdict import Direction, Finalist, Verdict, judge, ranked
+
+SUFFIX = " second round"
+TASKS = "tasks"  # user attribute of the study: [policy hash, name, seed] of every slot
 
 
 @dataclass(frozen=True)
@@ -26,69 +36,165 @@ class SecondRound:
     failures: Mapping[str, str]
 
 
-def second_round(
-    study: optuna.Study,
-    folder: RunFolder,
-    objective: Objective,
-    *,
-    seeds: Sequence[int],
-    places: int,
-    tell: Callable[[int, int, str], None],
+@dataclass(frozen=True)
+class Task:
+    """One scoring: a policy at a fresh seed."""
+
+    content_hash: str
+    name: str
+    seed: int
+
+
+class Finals:
+    """See `worker.Round`. Every task is done once, whatever comes of it."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        tasks: Sequence[Task],
+        policies: Callable[[Task], PolicyDocument],
+        judge_by: Objective,
+        book: ScoreBook,
+        finished: Callable[[Task, FrozenTrial, int], None] = lambda task, trial, done: None,
+        watch: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        self.study, self._tasks, self._policies = study, tasks, policies
+        self.study.sampler = optuna.samplers.RandomSampler()  # there is nothing to sample
+        self._judge, self._book, self._finished, self._watch = judge_by, book, finished, watch
+
+    def done(self, slots: Slots) -> bool:
+        return all(slot in slots.finished for slot in self._wanted())
+
+    def next_slot(self, slots: Slots) -> int | None:
+        free = (slot for slot in self._wanted() if slot not in slots.finished and slot not in slots.pending)
+        return next(free, None)
+
+    def template(self, slot: int, slots: Slots) -> FrozenTrial:
+        task = self._listed()[slot]
+        attrs = {SLOT: slot, "name": task.name, "hash": task.content_hash, "seed": task.seed}
+        return optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs)
+
+    def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float:
+        task = self._listed()[slot]
+        known = self._book.get(task.content_hash, task.seed)
+        if known is not None:
+            return known.score.value
+        score = self._judge.score(self._policies(task), seed=task.seed)
+        require_finite(score)
+        self._book.put(task.content_hash, task.seed, score, ())
+        return score.value
+
+    def finished(self, trial: FrozenTrial, slots: Slots) -> None:
+        slot = trial.user_attrs[SLOT]
+        if slot in slots.finished:
+            self._finished(self._listed()[slot], trial, self._count(slots))
+
+    def watch(self, slots: Slots) -> None:
+        self._watch(self._count(slots))
+
+    def _count(self, slots: Slots) -> int:
+        return sum(slot in slots.finished for slot in self._wanted())
+
+    def _listed(self) -> list[Task]:
+        return [Task(*entry) for entry in self.study.user_attrs.get(TASKS, [])]
+
+    def _wanted(self) -> list[int]:
+        """The slots of this end of the study; an earlier end may have had others besides."""
+        listed = self._listed()
+        return [listed.index(task) for task in self._tasks]
+
+
+def tasks_for(rows: Sequence[TrialRow], places: int, seeds: Sequence[int]) -> list[Task]:
+    """What is to be scored again: every seed in turn, on it every finalist."""
+    chosen = choose(rows, places)
+    return [Task(row.content_hash or "", row.name, seed) for seed in seeds for row in chosen]
+
+
+def fresh_seeds(seed: int, count: int) -> list[int]:
+    """Seeds of the second round, none of them used in the first."""
+    return [probe_seed(seed, 1 + i) for i in range(count)]
+
+
+def list_tasks(study: optuna.Study, tasks: Sequence[Task]) -> None:
+    """Enter what is not listed yet. Slots are positions in the list, so nothing in it is ever moved.
+
+    To be called under the claim lock.
+    """
+    listed = study.user_attrs.get(TASKS, [])
+    entries = [[task.content_hash, task.name, task.seed] for task in tasks]
+    missing = [entry for entry in entries if entry not in listed]
+    if missing:
+        study.set_user_attr(TASKS, [*listed, *missing])
+
+
+def policies_of(first_round: Slots) -> Callable[[Task], PolicyDocument]:
+    """Where the policies of tasks are: in the trials of the first round; `none` may have no trial there."""
+    by_hash = {
+        trial.user_attrs["hash"]: trial for trial in reversed(first_round.finished.values()) if has_policy(trial)
+    }
+
+    def find(task: Task) -> PolicyDocument:
+        if task.content_hash in by_hash:
+            return get_policy(by_hash[task.content_hash])
+        return baseline(task.name)
+
+    return find
+
+
+def decide(
+    rows: Sequence[TrialRow], places: int, scores: FinalScores, seeds: Sequence[int], direction: Direction
 ) -> SecondRound:
-    """Score finalists on every seed and judge them. One that fails on a seed is out.
-
-    Scores are kept in the study under (policy, seed): a run that is continued does not score twice.
-
-    Args:
-        study: with the first round finished.
-        folder: holds the policies.
-        objective: of the first round.
-        seeds: none of them used in the first round.
-        places: how many learnt policies, and how many baselines (`none` always among them).
-        tell: called after each score with (done, total, a line).
+    """Judge the finalists. One that failed on a seed is out.
 
     Raises:
         InputError: no baseline could be scored; says why.
     """
-    chosen = choose(report.leaderboard(study), places)
-    documents = [_document(row, folder) for row in chosen]
-    scores: list[list[float]] = [[] for _ in chosen]
-    failures: dict[str, str] = {}
-    total, done = len(chosen) * len(seeds), 0
-    for seed in seeds:
-        for row, document, values in zip(chosen, documents, scores, strict=True):
-            done += 1
-            if row.name in failures:
-                continue
-            try:
-                values.append(_score(study, objective, document, seed))
-                tell(done, total, f"{row.name}: {values[-1]:.3f}")
-            except Exception as error:
-                failures[row.name] = f"{type(error).__name__}: {error}"
-                tell(done, total, f"{row.name}: fail – {failures[row.name]}")
-    finalists = [
-        Finalist(row.name, row.family, document.content_hash, row.baseline, tuple(values))
-        for row, document, values in zip(chosen, documents, scores, strict=True)
-        if row.name not in failures
-    ]
+    finalists, failures = gather(rows, places, scores, seeds)
     if not any(f.baseline for f in finalists):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise InputError(
             f"no naive strategy could be scored in the second round, so nothing can be compared ({reasons})"
         )
-    ordered = ranked(finalists, objective.direction)
-    return SecondRound(judge(finalists, objective.direction), tuple(ordered), failures)
+    return SecondRound(judge(finalists, direction), tuple(ranked(finalists, direction)), failures)
 
 
-def _score(study: optuna.Study, objective: Objective, document: PolicyDocument, seed: int) -> float:
-    key = f"final {document.content_hash} {seed}"
-    value = study.user_attrs.get(key)
-    if value is None:
-        value = objective.score(document, seed=seed).value
-        if not math.isfinite(value):
-            raise ValueError(f"the policy's score is {value}")
-        study.set_user_attr(key, value)
-    return float(value)
+@dataclass(frozen=True)
+class FinalScores:
+    """What the second round has found so far: (policy hash, seed) → score, or → why there is none."""
+
+    values: Mapping[tuple[str, int], float]
+    errors: Mapping[tuple[str, int], str]
+    seconds: float = 0.0
+
+
+def scores_of(study: optuna.Study, slots: Slots) -> FinalScores:
+    """Read the second round's study."""
+    listed = [Task(*entry) for entry in study.user_attrs.get(TASKS, [])]
+    values, errors, seconds = {}, {}, 0.0
+    for slot, trial in slots.finished.items():
+        key = (listed[slot].content_hash, listed[slot].seed)
+        seconds += trial.user_attrs.get("seconds", 0.0)
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            values[key] = trial.value
+        else:
+            errors[key] = trial.user_attrs.get(ERROR, LOST)
+    return FinalScores(values, errors, seconds)
+
+
+def gather(
+    rows: Sequence[TrialRow], places: int, scores: FinalScores, seeds: Sequence[int]
+) -> tuple[list[Finalist], dict[str, str]]:
+    """Finalists that are scored on every seed, in the order of the leaderboard, and the others: name → first reason."""
+    finalists, failures = [], {}
+    for row in choose(rows, places):
+        keys = [(row.content_hash or "", seed) for seed in seeds]
+        wrong = [scores.errors.get(key, "not scored") for key in keys if key not in scores.values]
+        if wrong:
+            failures[row.name] = wrong[0]
+        else:
+            found = tuple(scores.values[key] for key in keys)
+            finalists.append(Finalist(row.name, row.family, row.content_hash or "", row.baseline, found))
+    return finalists, failures
 
 
 def choose(rows: Sequence[TrialRow], places: int) -> list[TrialRow]:
@@ -113,7 +219,3 @@ def choose(rows: Sequence[TrialRow], places: int) -> list[TrialRow]:
         document = baseline("none")
         none = [TrialRow(-1, "complete", "none", "naive", True, document.content_hash, None, {}, 0.0, None, None)]
     return [*list(learnt.values())[:places], *others[: max(places - 1, 1)], *none]
-
-
-def _document(row: TrialRow, folder: RunFolder) -> PolicyDocument:
-    return baseline("none") if row.number < 0 else folder.policy(row.number)

@@ -3,9 +3,13 @@
 config.json     the configuration and the data's fingerprint
 log.jsonl       one line per finished trial
 trials/NNN/     policy.json of trial NNN
+scores.jsonl    what this process has measured (see scorebook)
+artifacts/      the dashboard's pictures (unless --artifacts says otherwise)
 best.json       the winner
 report.md       the leaderboard
 study.db        the trials (unless --storage says otherwise)
+
+The storage is the truth: log, policies and report are written anew from it.
 """
 
 from __future__ import annotations
@@ -28,6 +32,11 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = require_writable_folder(path)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a run has begun here."""
+        return (self.path / "config.json").is_file()
 
     @property
     def best(self) -> Path:
@@ -67,20 +76,21 @@ class RunFolder:
         except ValueError as error:
             raise InputError(f"{file} is damaged ({error}): choose another --out, or delete the folder") from error
         for key, value in wanted.items():
-            if found.get(key) != value:
-                what = (
-                    "the data has changed" if key == "fingerprint" else f"{key} was {found.get(key)!r}, now {value!r}"
+            if key not in found:
+                raise InputError(
+                    f"{self.path} holds a run of an earlier version of policy-search (it has no {key}), which this one "
+                    "cannot continue. Choose another --out, or delete the folder to start over."
                 )
+            if found[key] != value:
+                what = "the data has changed" if key == "fingerprint" else f"{key} was {found[key]!r}, now {value!r}"
                 raise InputError(
                     f"{self.path} holds a run of another configuration ({what}). Choose another --out, delete the "
                     "folder to start over, or repeat the options of its config.json to continue it."
                 )
 
-    def save_policy(self, number: int, document: PolicyDocument) -> Path:
-        """Keep a trial's policy."""
-        path = self.path / "trials" / f"{number:03d}" / "policy.json"
-        document.save(path)
-        return path
+    def save_policy(self, number: int, content: Mapping[str, Any]) -> None:
+        """Keep a trial's policy, given as the content of its file."""
+        write_json(self.path / "trials" / f"{number:03d}" / "policy.json", content)
 
     def has_policy(self, number: int) -> bool:
         """Whether a trial's policy is here."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policy_search.augment import PolicyDocument
 from policy_search.relaxed.export import export_policy
 from policy_search.relaxed.search import SearchSettings, search_policy
 from policy_search.study.data import foreground_pairs
+from policy_search.study.making import Learnt
 from policy_search.study.probe import ProbeSample
 from policy_search.study.space import Knobs
 
 
-def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed: int) -> PolicyDocument:
+def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed: int) -> Learnt:
     """Search a policy on the training images alone: widest spread within the critic's distance (design 5.5).
 
     Raises:
@@ -27,4 +27,13 @@ def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed
         variety=knobs.variety,
     )
     result = search_policy(foreground_pairs(train), None, settings=settings, seed=seed)
-    return export_policy(result, images=[sample.image for sample in train])
+    document = export_policy(result, images=[sample.image for sample in train])
+    # The warm-up, in which the critic learns alone, has no spread yet.
+    steps_made = [r for r in result.history if r.step >= 0]
+    return Learnt(
+        document,
+        {
+            "search: critic distance": tuple(r.distance for r in steps_made),
+            "search: spread": tuple(r.spread for r in steps_made),
+        },
+    )

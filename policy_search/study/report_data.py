@@ -14,12 +14,14 @@ from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import DEMO
 from policy_search.config import RunConfig
-from policy_search.study.finals import choose
-from policy_search.study.report import TrialRow, leaderboard
-from policy_search.study.report_storage import stored_study
-from policy_search.study.runner import probe_seed
+from policy_search.study.finals import SUFFIX, FinalScores, fresh_seeds, gather, scores_of, tasks_for
+from policy_search.study.opening import require_schema
+from policy_search.study.report import TrialRow, directions_of, front_of, leaderboard
+from policy_search.study.report_storage import stored_storage, study_in
 from policy_search.study.storage import default_url
+from policy_search.study.stored_policies import get_policy
 from policy_search.study.verdict import Direction, Finalist, Verdict, judge, ranked
+from policy_search.study.worker import slots_of
 
 REMEDY = "STUDY is the folder that `policy-search run` wrote, its --out"
 
@@ -31,8 +33,9 @@ class RunRecord:
     Attributes:
         folder: the run folder.
         config: of the run, as it was last begun or continued.
-        metric, direction: of the study.
-        trials: all of the study, in order, those that were interrupted included.
+        metrics, directions: of the first round.
+        judged, judged_direction: metric of the second round, and which way is better.
+        trials: finished slots of the first round, in order.
         rows: the leaderboard of the first round, best first.
         finalists: of the second round, best first, as far as every fresh seed is scored.
         left_out: chosen for the second round, but without a score on every fresh seed.
@@ -40,12 +43,16 @@ class RunRecord:
         verdict: None unless the run is finished.
         best: best.json; of an earlier end of the run where `verdict` is None.
         searched: the best searched policy; None when no searched trial has a score.
+        leader: the policy that leads the first round; None when no trial has a score.
+        second_seconds: wall seconds of the second round so far, summed over its scorings.
     """
 
     folder: Path
     config: RunConfig
-    metric: str
-    direction: Direction
+    metrics: tuple[str, ...]
+    directions: tuple[Direction, ...]
+    judged: str
+    judged_direction: Direction
     trials: tuple[FrozenTrial, ...]
     rows: tuple[TrialRow, ...]
     finalists: tuple[Finalist, ...]
@@ -54,6 +61,18 @@ class RunRecord:
     verdict: Verdict | None
     best: PolicyDocument | None
     searched: PolicyDocument | None
+    leader: PolicyDocument | None
+    second_seconds: float
+
+    @property
+    def front(self) -> set[int]:
+        """Slots on the Pareto front, where there are several metrics."""
+        return front_of(self.rows, self.directions)
+
+    @property
+    def complete(self) -> int:
+        """Trials that have a score."""
+        return sum(row.state == "complete" for row in self.rows)
 
     @property
     def synthetic(self) -> bool:
@@ -63,9 +82,10 @@ class RunRecord:
     @property
     def state(self) -> str:
         """How far the run is, in one or two sentences."""
-        done, wanted = len(self.rows), self.config.trials
+        done, wanted = self.complete, self.config.trials
         if self.verdict is not None:
-            return f"Finished: {done} trials, and {len(self.finalists)} policies scored again in the second round."
+            finalists = f"{len(self.finalists)} policies scored again in the second round"
+            return f"Finished: {done} complete trials, and {finalists}."
         if done < wanted:
             text = f"Not finished: {done} of {wanted} trials are done, and the second round has not been run."
         elif self.scores[0] < self.scores[1]:
@@ -86,35 +106,48 @@ def read_run(folder: Path) -> RunRecord:
             another run's, a damaged policy.
     """
     config, fingerprint = read_config(folder)
-    with stored_study(config.storage or default_url(folder), f"{config.data} seed {config.seed}") as study:
+    url = config.storage or default_url(folder)
+    with stored_storage(url) as storage:
+        study = study_in(storage, config.study_name)
+        require_schema(study, url)
         if study.user_attrs.get("fingerprint", fingerprint) != fingerprint:
             raise InputError(f"the storage of {folder} holds a study of other data: it is not the storage of this run")
-        return _record(folder, config, study)
+        name = config.study_name + SUFFIX
+        second = study_in(storage, name) if name in optuna.get_all_study_names(storage) else None
+        return _record(folder, config, study, second)
 
 
-def _record(folder: Path, config: RunConfig, study: optuna.Study) -> RunRecord:
-    rows = leaderboard(study)
-    direction: Direction = "maximize" if study.direction.name == "MAXIMIZE" else "minimize"
+def _record(folder: Path, config: RunConfig, study: optuna.Study, second: optuna.Study | None) -> RunRecord:
+    slots, rows, directions = slots_of(study), leaderboard(study), directions_of(study)
+    judged_direction = directions_of(second)[0] if second is not None else directions[0]
     best = load_policy(folder / "best.json") if (folder / "best.json").is_file() else None
-    finalists, left_out, scores = _second_round(study, rows, config, direction)
+    found = scores_of(second, slots_of(second)) if second is not None else FinalScores({}, {})
+    seeds = fresh_seeds(config.seed, config.final_seeds)
+    finalists, failures = gather(rows, config.finalists, found, seeds)
+    wanted = [(task.content_hash, task.seed) for task in tasks_for(rows, config.finalists, seeds)]
     verdict = None
-    if len(rows) >= config.trials and any(f.baseline for f in finalists):
-        found = judge(finalists, direction)
-        verdict = found if best is not None and _is_of(best, found) else None
+    if sum(row.state == "complete" for row in rows) >= config.trials and any(f.baseline for f in finalists):
+        judgement = judge(finalists, judged_direction)
+        verdict = judgement if best is not None and _is_of(best, judgement) else None
     searched = _best_searched(rows, finalists)
+    leader = next((row.number for row in rows if row.values), None)
     return RunRecord(
         folder=folder,
         config=config,
-        metric=(study.metric_names or ["score"])[0],
-        direction=direction,
-        trials=tuple(study.get_trials(deepcopy=False)),
+        metrics=tuple(study.metric_names or ["score"] * len(directions)),
+        directions=directions,
+        judged=((second.metric_names if second is not None else None) or study.metric_names or ["score"])[0],
+        judged_direction=judged_direction,
+        trials=tuple(slots.finished[slot] for slot in sorted(slots.finished)),
         rows=tuple(rows),
-        finalists=finalists,
-        left_out=left_out,
-        scores=scores,
+        finalists=tuple(ranked(finalists, judged_direction)),
+        left_out=tuple(failures),
+        scores=(sum(key in found.values for key in wanted), len(wanted)),
         verdict=verdict,
         best=best,
-        searched=None if searched is None else load_policy(folder / "trials" / f"{searched:03d}" / "policy.json"),
+        searched=None if searched is None else get_policy(slots.finished[searched]),
+        leader=None if leader is None else get_policy(slots.finished[leader]),
+        second_seconds=found.seconds,
     )
 
 
@@ -140,24 +173,6 @@ def read_config(folder: Path) -> tuple[RunConfig, str]:
         raise InputError(f"{file} is damaged ({error}): the run cannot be reported") from None
 
 
-def _second_round(
-    study: optuna.Study, rows: Sequence[TrialRow], config: RunConfig, direction: Direction
-) -> tuple[tuple[Finalist, ...], tuple[str, ...], tuple[int, int]]:
-    """Finalists that are scored on every fresh seed, the names of the others, and (scores there, scores wanted)."""
-    seeds = [probe_seed(config.seed, 1 + i) for i in range(config.final_seeds)]
-    complete, left_out, count = [], [], 0
-    chosen = choose(rows, config.finalists)
-    for row in chosen:
-        found = [study.user_attrs.get(f"final {row.content_hash} {seed}") for seed in seeds]
-        scores = tuple(float(value) for value in found if value is not None)
-        count += len(scores)
-        if len(scores) == len(seeds):
-            complete.append(Finalist(row.name, row.family, row.content_hash or "", row.baseline, scores))
-        else:
-            left_out.append(row.name)
-    return tuple(ranked(complete, direction)), tuple(left_out), (count, len(chosen) * len(seeds))
-
-
 def _is_of(best: PolicyDocument, verdict: Verdict) -> bool:
     """Whether best.json was written at this end of the run, not at an earlier one."""
     scores = best.provenance.model_dump().get("final_scores")
@@ -175,12 +190,10 @@ def _best_searched(rows: Sequence[TrialRow], finalists: Sequence[Finalist]) -> i
 def subjects(record: RunRecord) -> list[tuple[str, PolicyDocument]]:
     """What a report shows, each with its role: the winner, or who leads so far, and the best searched policy."""
     found: list[tuple[str, PolicyDocument]] = []
-    leader = next((row for row in record.rows if row.score is not None), None)
     if record.verdict is not None and record.best is not None:
         found.append(("the winner", record.best))
-    elif leader is not None:
-        path = record.folder / "trials" / f"{leader.number:03d}" / "policy.json"
-        found.append(("the leader of the first round so far", load_policy(path)))
+    elif record.leader is not None:
+        found.append(("the leader of the first round so far", record.leader))
     if record.searched is not None:
         if found and found[0][1].content_hash == record.searched.content_hash:
             found[0] = (f"{found[0][0]} and the best searched policy", found[0][1])

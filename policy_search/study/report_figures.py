@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from policy_search.augment import PolicyDocument
 from policy_search.augment.preview import save_preview
 from policy_search.cells import CellDataset
-from policy_search.study.report import TrialRow
+from policy_search.study.report import TrialRow, front_of
 from policy_search.study.report_operations import Argument, Operation, number_range
 from policy_search.study.verdict import Direction, Finalist, paired_interval
 
@@ -23,7 +23,8 @@ WIDTH = 5.4  # inches: read on a phone, where a picture is shrunk to about 60 %
 DPI = 160
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers say the same without colour.
 FAMILIES = {"naive": ("#666666", "o"), "searched": ("#d55e00", "D"), "stacked": ("#0072b2", "s"),
-            "choice": ("#009e73", "^")}  # fmt: skip
+            "choice": ("#009e73", "^"), "stacked_searched": ("#56b4e9", "P"),
+            "choice_searched": ("#e69f00", "X")}  # fmt: skip
 OTHER = ("#cc79a7", "v")
 # Where an argument does nothing; a tick shows it where the range goes past it.
 NEUTRAL = {
@@ -69,6 +70,26 @@ def history_figure(rows: Sequence[TrialRow], metric: str, direction: Direction) 
     axis.set(xlabel="trial", ylabel=metric)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.margins(y=0.12)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
+    return _png(figure)
+
+
+def front_figure(rows: Sequence[TrialRow], metrics: Sequence[str], directions: Sequence[Direction]) -> bytes:
+    """Policies by their first two metrics, by family; the Pareto front as a line, naive strategies by name."""
+    figure, axis = _canvas(WIDTH, 4.2)
+    scored = [row for row in rows if row.values]
+    for family in dict.fromkeys(row.family for row in scored):
+        colour, marker = FAMILIES.get(family, OTHER)
+        own = [row.values for row in scored if row.family == family]
+        axis.plot([v[0] for v in own], [v[1] for v in own], marker, color=colour, label=family, markersize=6, zorder=3)
+    for row in scored:
+        if row.baseline:
+            axis.annotate(row.name, row.values[:2], xytext=(4, 3), textcoords="offset points", fontsize=6.5)
+    front = front_of(rows, directions)
+    line = sorted(row.values for row in scored if row.number in front)
+    axis.plot([v[0] for v in line], [v[1] for v in line], color="#111111", lw=1.2, label="Pareto front")
+    axis.set(xlabel=metrics[0], ylabel=metrics[1])
+    axis.margins(0.15)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
     return _png(figure)
 

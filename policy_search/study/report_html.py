@@ -14,6 +14,13 @@ from policy_search.study.report_operations import Operation, number_range
 from policy_search.study.report_origin import Origin
 from policy_search.study.report_rounds import domains_section, first_round_section, second_round_section
 
+OBJECTIVES = {
+    "probe": "of a small network trained for a short time under each policy",
+    "bridge": "distance of the source's augmented images to unlabelled images of the targets; no network is trained",
+    "affinity-diversity": "how well augmented images still fit a network of the source, and how hard they are to learn",
+    "ap50": "of a short fine-tune with `detect`",
+}
+
 
 @dataclass(frozen=True)
 class Learnt:
@@ -80,13 +87,18 @@ def _summary(record: RunRecord, title: str) -> str:
         f"labelled types {', '.join(config.validate_on)}" if config.validate_on else "the source under held-back shifts"
     )
     warning = ", a built-in synthetic culture: no number here is of real cells" if record.synthetic else ""
-    better = "higher" if record.direction == "maximize" else "lower"
+    metrics = " and ".join(
+        f"{metric} ({'higher' if direction == 'maximize' else 'lower'} is better)"
+        for metric, direction in zip(record.metrics, record.directions, strict=True)
+    )
     items = [
         f"Data: {config.data}{warning}",
-        f"Score: {record.metric}, {better} is better, of a small network trained for a short time under each policy",
+        f"Objective “{config.objective}”: {metrics}; {OBJECTIVES[config.objective]}",
         f"Scored on {scored}",
-        f"Seed {config.seed}; {len(record.rows)} of {config.trials} trials",
+        f"Seed {config.seed}; {record.complete} of {config.trials} complete trials",
     ]
+    if record.judged not in record.metrics:
+        items.insert(2, f"The second round is decided by another one: {record.judged}")
     if record.verdict is not None:
         items.insert(0, record.state)
     return f"<h1>{escape(title)}</h1>{badges}{verdict}{html.listing(items)}"
@@ -160,8 +172,8 @@ def _cost(record: RunRecord) -> str:
     seconds = sum(c.seconds for c in found)
     rows.append(["all", str(len(record.rows)), f"{seconds:.1f}", f"{seconds / max(1, len(record.rows)):.1f}"])
     note = (
-        "Wall-clock seconds of the first round, learning of policies included. The first trial also trains the network "
-        "that all probes start from. The study does not record what the second round takes."
+        "Wall-clock seconds of the first round, learning of policies included; with several workers they overlap. The "
+        f"second round took {record.second_seconds:.1f} seconds besides."
     )
     heads = ["family", "trials", "seconds", "seconds a trial"]
     return html.section("Cost", html.table("cost", heads, rows, "lnnn", [len(rows) - 1]), html.text(note, "note"))

@@ -6,22 +6,17 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from policy_search.augment import SINGLE_STRATEGIES
+from policy_search.study.memory import in_memory, quiet
+from policy_search.study.space import FAMILIES, Space
 from policy_search.study.verdict import Direction
 
-# The conditional parameters of `space.propose`; the sampler models each family by itself, and so does this.
-PARAMETERS = {
-    "searched": ("searched.sub_policies", "searched.distance", "searched.floor", "searched.variety"),
-    "stacked": ("stacked.p",),
-    "choice": tuple(f"choice.u_{name}" for name in SINGLE_STRATEGIES),
-}
 LEAST, LEAST_PER_PARAMETER = 10, 3  # complete trials: with fewer, importances are noise
+_KINDS = {"u": "weight", "p": "probability"}
 BETTER_SHARE = 1 / 3  # importance: how far the values of this best share of the trials differ from all values
 
 
@@ -51,13 +46,17 @@ class FamilyImportance:
 
 
 def importances(trials: Sequence[FrozenTrial], direction: Direction) -> list[FamilyImportance]:
-    """PED-ANOVA's importances (Watanabe et al., IJCAI 2023) and trends of every family.
+    """PED-ANOVA's importances (Watanabe et al., IJCAI 2023) and trends of every family, in the order of FAMILIES.
+
+    A family is judged by itself, as the planning learns from it: its parameters exist in its own trials only.
 
     Args:
         trials: of a study; complete ones count, naive strategies that lie in a family included.
         direction: of the study.
     """
-    return [_of(family, names, trials, direction) for family, names in PARAMETERS.items()]
+    members = ("stacked.p_", "stacked_searched.p_")
+    space = Space(per_transform=any(name.startswith(members) for trial in trials for name in trial.params))
+    return [_of(family, list(space.distributions(family)), trials, direction) for family in FAMILIES]
 
 
 def _of(family: str, names: Sequence[str], trials: Sequence[FrozenTrial], direction: Direction) -> FamilyImportance:
@@ -71,17 +70,11 @@ def _of(family: str, names: Sequence[str], trials: Sequence[FrozenTrial], direct
 
 
 def _shares(trials: Sequence[FrozenTrial], names: Sequence[str], direction: Direction) -> dict[str, float]:
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a study in memory is no news
-    try:
-        study = optuna.create_study(direction=direction)
-        study.add_trials(trials)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            evaluator = PedAnovaImportanceEvaluator(target_quantile=BETTER_SHARE)
-            return get_param_importances(study, evaluator=evaluator, params=list(names))
-    finally:
-        optuna.logging.set_verbosity(before)
+    study = in_memory(trials, (direction,))
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=BETTER_SHARE)
+        return get_param_importances(study, evaluator=evaluator, params=list(names))
 
 
 def _trend(trials: Sequence[FrozenTrial], name: str) -> float | None:
@@ -93,12 +86,16 @@ def _trend(trials: Sequence[FrozenTrial], name: str) -> float | None:
 
 def _value(trial: FrozenTrial, name: str) -> float:
     """The parameter's value; of a choice the weight, to which all six uniform numbers contribute."""
-    if name.startswith("choice.u_"):
-        return float(trial.user_attrs["weights"][name.removeprefix("choice.u_")])
+    family, _, own = name.partition(".")
+    if own.startswith("u_"):
+        member = own.removeprefix("u_")
+        return float(trial.user_attrs["weights"][member if family == "choice" else f"sub_policy_{member}"])
     return float(trial.params[name])
 
 
 def _label(name: str) -> str:
-    if name.startswith("choice.u_"):
-        return f"weight of {name.removeprefix('choice.u_')}"
-    return {"stacked.p": "probability p", "searched.sub_policies": "sub-policies"}.get(name, name.partition(".")[2])
+    family, _, own = name.partition(".")
+    kind, _, member = own.partition("_")
+    if kind in _KINDS and member:
+        return f"{_KINDS[kind]} of {f'sub-policy {member}' if family.endswith('_searched') else member}"
+    return {"p": "probability p", "sub_policies": "sub-policies"}.get(own, own)

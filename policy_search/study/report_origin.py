@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from policy_search.config import RunConfig
 from policy_search.study.provenance import versions
 from policy_search.study.report_data import RunRecord
+from policy_search.study.storage import redacted
 
 # Fields of the configuration in the order of the command's help; the others can be set from Python only.
 OPTIONS = (
-    "data", "root", "out", "trials", "steps", "seed", "storage", "validate_on", "final_seeds", "finalists",
-    "probe_steps", "probe_base_steps",
+    "data", "root", "out", "objective", "target", "trials", "steps", "seed", "per_transform", "storage", "study",
+    "parallel", "artifacts", "heartbeat", "validate_on", "final_seeds", "finalists", "probe_steps", "probe_base_steps",
+    "weights", "ap50_iterations",
 )  # fmt: skip
 
 
@@ -54,7 +56,11 @@ def command(config: RunConfig) -> str:
     words = ["policy-search", "run"]
     for name in OPTIONS:
         value = getattr(config, name)
-        if value is not None and value != ():
+        if value is True:
+            words += [f"--{name.replace('_', '-')}"]
+        elif name == "storage" and value is not None:
+            words += ["--storage", redacted(value)]
+        elif value is not None and value is not False and value != ():
             text = ",".join(value) if isinstance(value, tuple) else str(value)
             words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)

@@ -14,15 +14,17 @@ FAMILIES = (
     "searched: sub-policies of operations, learnt by gradient against a critic",
     "stacked: the single naive strategies one after the other, each with probability p",
     "choice: one of the single naive strategies for each image, by learnt weights",
+    "stacked_searched, choice_searched: the same with the sub-policies of the best searched policy so far",
 )
-PRUNED = "pruned: given up half-way, where the policy scored in the lower third of those before it"
+PRUNED = "pruned: given up on the way, where the policy scored in the lower half of those that got as far (Hyperband)"
+FRONT = "on the Pareto front: no other policy is as good in every metric and better in one"
 
 
 def second_round_section(record: RunRecord, figure: bytes | None) -> str:
     heading = "Second round: fresh seeds"
     if not record.finalists or record.verdict is None:
         done, wanted = record.scores
-        begun = len(record.rows) >= record.config.trials and done > 0
+        begun = record.complete >= record.config.trials and done > 0
         words = f"{done} of {wanted} scores are there." if begun else "It has not been run."
         return html.section(heading, html.text(words))
     finalists, reference = record.finalists, record.verdict.reference
@@ -56,7 +58,7 @@ def second_round_section(record: RunRecord, figure: bytes | None) -> str:
 def _difference(record: RunRecord, finalist: Finalist, other: Finalist, comparisons: int) -> str:
     if finalist.name == other.name:
         return "–"
-    sign = 1.0 if record.direction == "maximize" else -1.0
+    sign = 1.0 if record.judged_direction == "maximize" else -1.0
     paired = [sign * (a - b) for a, b in zip(finalist.scores, other.scores, strict=True)]
     mean, low, high = paired_interval(paired, comparisons)
     return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
@@ -73,22 +75,34 @@ def first_round_section(record: RunRecord, figure: bytes | None, settings: Mappi
     naive = [row for row in record.rows if row.baseline and row.score is not None]
     none = next((row for row in naive if row.name == "none"), None)
     against = list({row.name: row for row in [*naive[:1], *([none] if none else [])]}.values())
-    remarks = ["remark"] if any(remark(row) for row in record.rows) else []
-    heads = ["trial", "policy", "family", "score", *[f"minus {row.name}" for row in against], "seconds", *remarks,
+    several = len(record.metrics) > 1
+    if several:
+        against = []
+    remarks = ["remark"] if any(remark(row, record.front) for row in record.rows) else []
+    scores = record.metrics if several else ("score",)
+    heads = ["trial", "policy", "family", *scores, *[f"minus {row.name}" for row in against], "seconds", *remarks,
              "settings"]  # fmt: skip
     rows = [
-        [str(row.number), _name(row.name or "–", row.baseline), row.family, _score(row.score),
-         *[_minus(row, other) for other in against], f"{row.seconds:.1f}", *[remark(row) for _ in remarks],
-         settings.get(row.number, "")]
+        [str(row.number), _name(row.name or "–", row.baseline), row.family,
+         *([f"{value:.3f}" for value in row.values] or ["–"] * len(scores)),
+         *[_minus(row, other) for other in against], f"{row.seconds:.1f}",
+         *[remark(row, record.front) for _ in remarks], settings.get(row.number, "")]
         for row in record.rows
     ]  # fmt: skip
-    picture = html.picture(figure, "Score of every trial, in the order they were made") if figure else ""
+    picture = html.picture(figure, _caption(several)) if figure else ""
     note = "All trials share one seed, so these differences have no interval: they choose who enters the second round."
-    align = "nkln" + "n" * len(against) + "n" + "r" * len(remarks) + "w"
+    align = "nkl" + "n" * (len(scores) + len(against)) + "n" + "r" * len(remarks) + "w"
     return html.section(
         heading, html.text(note), picture, html.table(heading, heads, rows, align),
-        html.listing([*FAMILIES, *([PRUNED] if any(row.state == "pruned" for row in record.rows) else [])]),
+        html.listing([*FAMILIES, *([PRUNED] if any(row.state == "pruned" for row in record.rows) else []),
+                      *([FRONT] if several else [])]),
     )  # fmt: skip
+
+
+def _caption(several: bool) -> str:
+    if several:
+        return "Every policy by its metrics; the line joins the Pareto front"
+    return "Score of every trial, in the order they were made"
 
 
 def domains_section(record: RunRecord) -> str:

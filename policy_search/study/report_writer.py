@@ -14,6 +14,7 @@ from policy_search.cells.files import write_text
 from policy_search.study import report
 from policy_search.study.report_data import RunRecord, read_run, subjects
 from policy_search.study.report_figures import (
+    front_figure,
     history_figure,
     operations_figure,
     preview_picture,
@@ -55,13 +56,19 @@ def _parts(record: RunRecord, made: Origin, root: Path | None) -> Parts:
     shown = subjects(record)
     return Parts(
         origin=made,
-        importances=importances(record.trials, record.direction),
+        importances=importances(record.trials, record.directions[0]),
         settings=settings(record.trials),
-        history=history_figure(record.rows, record.metric, record.direction) if record.rows else None,
-        second_round=second_round_figure(record.finalists, record.metric) if record.verdict else None,
+        history=_history(record) if record.rows else None,
+        second_round=second_round_figure(record.finalists, record.judged) if record.verdict else None,
         learnt=_learnt(shown),
         previews=[_preview(role, document, record, root) for role, document in shown],
     )
+
+
+def _history(record: RunRecord) -> bytes:
+    if len(record.metrics) > 1:
+        return front_figure(record.rows, record.metrics, record.directions)
+    return history_figure(record.rows, record.metrics[0], record.directions[0])
 
 
 def _learnt(shown: Sequence[tuple[str, PolicyDocument]]) -> Learnt | None:
@@ -117,5 +124,7 @@ def _body(record: RunRecord) -> str:
         *[f"left out of the second round: {name}" for name in record.left_out if record.verdict is not None],
     ]
     if record.verdict is None:
-        return report.unfinished(title, record.state, notes, record.metric, record.rows)
-    return report.markdown(title, notes, record.metric, record.rows, record.finalists, record.verdict)
+        return report.unfinished(title, record.state, notes, record.metrics, record.rows, front=record.front)
+    return report.markdown(
+        title, notes, record.metrics, record.judged, record.rows, record.finalists, record.verdict, front=record.front
+    )

@@ -1,48 +1,65 @@
-"""A study from start to end: trials, second round, best.json, report. Resumable at every trial.
-
-Trials are numbered by *slots*, the count of finished trials before them. The sampler of a slot is seeded from (seed,
-slot) and sees the finished trials only, so a run that was interrupted and continued makes the same trials as one that
-was not.
-"""
+"""A study from start to end: first round, second round, best.json, report. Resumable, by one process or by many."""
 
 from __future__ import annotations
 
-import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial
 
 from policy_search.augment import PolicyDocument
-from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.relaxed.threads import one_thread
 from policy_search.study import report
+from policy_search.study.artifacts import Gallery
 from policy_search.study.data import StudyData, load_study_data
-from policy_search.study.finals import second_round
+from policy_search.study.finals import (
+    Finals,
+    SecondRound,
+    Task,
+    decide,
+    fresh_seeds,
+    list_tasks,
+    policies_of,
+    scores_of,
+    tasks_for,
+)
+from policy_search.study.first_round import Bench, FirstRound
 from policy_search.study.folder import RunFolder
-from policy_search.study.objectives import Objective, ProbeObjective
-from policy_search.study.probe import ProbeError, ProbeSettings
+from policy_search.study.locks import claim_lock
+from policy_search.study.making import Learn
+from policy_search.study.notes import DataFacts, StudyFacts
+from policy_search.study.objective import Objective
+from policy_search.study.objectives import build_objective, judge_of
+from policy_search.study.opening import (
+    check_data,
+    close_abandoned,
+    config_in,
+    load_shared,
+    open_second_round,
+    open_study,
+)
 from policy_search.study.provenance import best_document
-from policy_search.study.space import BASELINE_ATTR, Knobs, Proposal, propose, queue
-from policy_search.study.storage import check_url, default_url, open_storage
+from policy_search.study.scorebook import ScoreBook
+from policy_search.study.slots import Slots
+from policy_search.study.storage import StudyStorage, check_url, default_url, open_storage
+from policy_search.study.storage_url import is_sqlite
+from policy_search.study.stored_policies import has_policy, policy_content
 from policy_search.study.verdict import Finalist, Verdict
+from policy_search.study.worker import slots_of, work
 
-# (training data, knobs, steps, seed) -> the learnt policy
-Learn = Callable[[StudyData, Knobs, int, int], PolicyDocument]
+OFTEN = 20  # trials up to which the study's note is written after every one; then after as many
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is told on the way: `kind` says of what, `done` of `total`, and a line to print."""
+    """What is told on the way: `kind` says of what, `done` of `total`, and a line to print (it may be empty)."""
 
     kind: Literal["note", "trial", "final"]
     done: int
@@ -80,17 +97,21 @@ def run_study(
     progress: Listener | None = None,
     objective: Objective | None = None,
     learn: Learn | None = None,
+    adopt: bool = False,
 ) -> StudyOutcome:
-    """Run or continue the study of `config` in its run folder.
+    """Run or continue the study of `config` in its run folder, alone or with workers that share its storage.
 
     Args:
         config: see `RunConfig`.
         progress: called at every trial and finalist; what it raises stops the run, which can then be continued.
-        objective: scores policies; the probe on the configured data when None.
+        objective: scores policies; the configured one when None.
         learn: makes the policy of a searched trial; the relaxed search when None.
+        adopt: continue a study of the storage that another folder began.
 
     Raises:
         InputError: data, folder or storage that cannot be used.
+        StudyBrokenError: nothing can be scored any more.
+        StorageLostError: the storage cannot be reached any more.
     """
     tell = progress or (lambda event: None)
     with ExitStack() as held:
@@ -99,175 +120,225 @@ def run_study(
         # What the user gave is looked at before the run folder is made: bad input leaves nothing behind.
         if config.storage is not None:
             check_url(config.storage)
-        data = load_study_data(
-            config.data,
-            root=config.root,
-            validate_on=config.validate_on,
-            max_images=config.max_images,
-            seed=config.seed,
-        )
+        data = _data(config)
+        objective = objective or build_objective(config, data)
         folder = RunFolder(config.out)
         held.enter_context(folder.owned())
-        folder.claim(config, data.fingerprint)
-        tell(Progress("note", 0, config.trials, f"{len(data.train)} training images; scored on {data.validation}"))
-        objective = objective or ProbeObjective(data, probe_settings(config))
-        study = _open_study(config, folder, data, objective)
-        _close_stale(study)
-        trials = _Trials(config, folder, data, objective, learn or _relaxed_search)
-        for slot in range(len(report.finished(study)), config.trials):
-            row = trials.run(study, slot)
-            folder.write_log([report.log_line(r) for r in report.finished(study)])
-            tell(Progress("trial", slot + 1, config.trials, _line(row)))
-        final = second_round(
-            study,
-            folder,
-            objective,
-            seeds=[probe_seed(config.seed, 1 + i) for i in range(config.final_seeds)],
-            places=config.finalists,
-            tell=lambda done, total, message: tell(Progress("final", done, total, message)),
+        begun = folder.claimed or adopt
+        url = config.storage or default_url(folder.path)
+        lines = _note(tell, config)
+        storage = held.enter_context(
+            open_storage(url, heartbeat=config.heartbeat, owner="policy-search run", tell=lines)
         )
+        folder.claim(config, data.fingerprint)
+        study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
+        lines(f"{len(data.train)} training images; scored on {data.validation}")
+        rounds = _Rounds(config, data, objective, learn or _relaxed_search, storage, url, folder, study, tell)
+        final = rounds.work()
         rows = report.leaderboard(study)
-        best = best_document(config, data, objective.name, study.study_name, rows, final.verdict, folder)
+        judged = rounds.judge
+        best = best_document(config, data, judged.metrics[0], study.study_name, rows, final.verdict, folder)
         best.save(folder.best)
         notes = [
             f"data {data.name}{' (synthetic)' if data.synthetic else ''}, fingerprint {data.fingerprint}",
             f"scored on {data.validation}",
-            f"seed {config.seed}; {len(rows)} trials",
+            f"objective {objective.name}; seed {config.seed}; {len(rows)} trials",
             *[f"left out of the second round: {name} ({reason})" for name, reason in final.failures.items()],
         ]
         title = f"Policies for {data.name}"
-        folder.write_report(report.markdown(title, notes, objective.name, rows, final.finalists, final.verdict))
+        front = report.front_of(rows, objective.directions)
+        folder.write_report(
+            report.markdown(
+                title, notes, objective.metrics, judged.metrics[0], rows, final.finalists, final.verdict, front=front
+            )
+        )
+        rounds.note_end(final)
         return StudyOutcome(folder.path, folder.best, best, final.verdict, final.finalists, tuple(rows))
 
 
-def probe_settings(config: RunConfig) -> ProbeSettings:
-    """The probe's budget in a configuration."""
-    return ProbeSettings(base_steps=config.probe_base_steps, steps=config.probe_steps, crop=config.probe_crop)
+def join_study(
+    url: str,
+    name: str,
+    *,
+    out: Path,
+    root: Path | None = None,
+    artifacts: Path | None = None,
+    weights: Path | None = None,
+    progress: Listener | None = None,
+    objective: Objective | None = None,
+    learn: Learn | None = None,
+) -> tuple[int, int]:
+    """Work for a study that another process began, until both of its rounds are done.
+
+    Args:
+        url: of the storage.
+        name: of the study.
+        out: folder of this worker, for what it has measured; one worker at a time.
+        root: LIVECell's folder on this machine.
+        artifacts: folder of the dashboard's pictures, shared with who looks at them; no pictures when None.
+        weights: base model on this machine, for the objective ap50.
+        progress, objective, learn: see `run_study`.
+
+    Returns:
+        How many trials and how many scorings of the second round this worker has done.
+
+    Raises:
+        InputError: no such study, or data, folder or storage that cannot be used.
+        StudyBrokenError, StorageLostError: see `run_study`.
+    """
+    tell = progress or (lambda event: None)
+    with ExitStack() as held:
+        held.enter_context(_quiet_optuna())
+        held.enter_context(one_thread())
+        check_url(url)
+        storage = held.enter_context(open_storage(url, tell=_note(tell)))
+        study = load_shared(storage, url, name)
+        config = config_in(study, out=out, root=root, artifacts=artifacts, weights=weights, storage=url)
+        data = _data(config)
+        check_data(study, url, config, data.fingerprint)
+        objective = objective or build_objective(config, data)
+        folder = RunFolder(out)
+        held.enter_context(folder.owned())
+        rounds = _Rounds(config, data, objective, learn or _relaxed_search, storage, url, folder, study, tell,
+                         owner=False)  # fmt: skip
+        rounds.work()
+        return rounds.trials, rounds.finals
 
 
-def probe_seed(seed: int, stream: int) -> int:
-    """Seed of scoring: stream 0 is the first round, where all trials share it, 1 … the fresh seeds of the second."""
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])
+def config_of(url: str, name: str, **local: Any) -> RunConfig:
+    """The configuration of a study in a storage, as it is on this machine; `local`: out, root, artifacts.
+
+    Raises:
+        InputError: no such storage or study.
+    """
+    check_url(url)
+    with _quiet_optuna(), open_storage(url) as storage:
+        return config_in(load_shared(storage, url, name), storage=url, **local)
 
 
-class _Trials:
-    """The first round."""
+class _Rounds:
+    """Both rounds of a study, as one process works on them. An owner keeps the run folder up to date on the way."""
 
     def __init__(
-        self, config: RunConfig, folder: RunFolder, data: StudyData, objective: Objective, learn: Learn
+        self,
+        config: RunConfig,
+        data: StudyData,
+        objective: Objective,
+        learn: Learn,
+        storage: StudyStorage,
+        url: str,
+        folder: RunFolder,
+        study: optuna.Study,
+        tell: Listener,
+        *,
+        owner: bool = True,
     ) -> None:
-        self._config, self._folder, self._data = config, folder, data
-        self._objective, self._learn = objective, learn
+        self._config, self._data, self._storage, self._study = config, data, storage, study
+        self._folder, self._tell, self._owner = folder, tell, owner
+        self._alone = is_sqlite(url)
+        self.judge = judge_of(objective, config, data)
+        self._seeds = fresh_seeds(config.seed, config.final_seeds)
+        self._book = ScoreBook(folder.path / "scores.jsonl")
+        self._gallery = _gallery(config, data, objective, owner)
+        self._kept: set[int] = set()
+        self.trials = self.finals = 0
+        bench = Bench(storage, config, data, objective, learn, self._book, self._gallery, _note(tell, config))
+        self._first = FirstRound(study, bench, self._trial_done, self._watch_trials)
 
-    def run(self, study: optuna.Study, slot: int) -> report.TrialRow:
-        """One trial; afterwards it is finished in the storage, whatever happened."""
-        study.sampler = sampler(self._config.seed, slot)
-        first = queue()
-        # A trial that still waits was queued for this slot by a run that was interrupted.
-        if slot < len(first) and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            attrs = {BASELINE_ATTR: first[slot].baseline} if first[slot].baseline else {}
-            study.enqueue_trial(first[slot].params, user_attrs=attrs)
-        # optimize, not ask and tell: heartbeats of shared storages run inside optimize only.
-        study.optimize(lambda trial: self._score(study, trial, slot), n_trials=1, catch=(Exception,))
-        return report.finished(study)[-1]
+    def work(self) -> SecondRound:
+        """Work until both rounds are done, and judge."""
+        lines = _note(self._tell, self._config)
+        if self._alone:
+            close_abandoned(self._study)
+        self._keep(slots_of(self._study))
+        slots = work(self._first, self._storage, tell=lines)
+        self._keep(slots)
+        rows = report.leaderboard(self._study)
+        tasks = tasks_for(rows, self._config.finalists, self._seeds)
+        with claim_lock(self._storage, self._study.study_name):
+            second = open_second_round(self._storage, self._study, self.judge)
+            list_tasks(second, tasks)
+        if self._alone:
+            close_abandoned(second)
 
-    def _score(self, study: optuna.Study, trial: optuna.Trial, slot: int) -> float:
-        started = time.perf_counter()
-        trial.set_user_attr("slot", slot)
-        try:
-            return self._value(study, trial, slot)
-        except optuna.TrialPruned:
-            raise
-        except Exception as error:  # not Ctrl-C: a trial without an error is done again when the run is continued
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            trial.set_user_attr("seconds", time.perf_counter() - started)
+        def done(task: Task, trial: FrozenTrial, count: int) -> None:
+            self.finals += 1
+            text = f"{trial.value:.3f}" if trial.value is not None else f"fail – {trial.user_attrs.get('error')}"
+            self._tell(Progress("final", count, len(tasks), f"{task.name}: {text}"))
 
-    def _value(self, study: optuna.Study, trial: optuna.Trial, slot: int) -> float:
-        proposal = propose(trial, slot)
-        trial.set_user_attr("name", proposal.name)
-        trial.set_user_attr("family", proposal.family)
-        trial.set_user_attr("is_baseline", proposal.baseline)
-        document = self._document(proposal, slot)
-        trial.set_user_attr("hash", document.content_hash)
-        self._folder.save_policy(slot, document)
-        same = _scored(study, document.content_hash)
-        if same is not None and same.score is not None:
-            trial.set_user_attr("repeats", same.number)
-            trial.set_user_attr("domains", dict(same.domains))
-            return same.score
+        finals = Finals(
+            second, tasks, policies_of(slots), self.judge, self._book, done,
+            lambda count: self._tell(Progress("final", count, len(tasks), "")),
+        )  # fmt: skip
+        scores = scores_of(second, work(finals, self._storage, tell=lines))
+        return decide(rows, self._config.finalists, scores, self._seeds, self.judge.directions[0])
 
-        def check(share: float, value: float) -> None:
-            trial.report(value, round(100 * share))
-            if not proposal.baseline and trial.should_prune():
-                raise optuna.TrialPruned
+    def note_end(self, final: SecondRound) -> None:
+        """Tell the dashboard how it ended."""
+        self._show_study(final.verdict.sentence)
 
-        score = self._objective.score(document, seed=probe_seed(self._config.seed, 0), report=check)
-        if not math.isfinite(score.value):
-            raise ProbeError(f"the policy's score is {score.value}")
-        trial.set_user_attr("domains", dict(score.domains))
-        return score.value
+    def _show_study(self, verdict: str = "") -> None:
+        if self._gallery is not None:
+            facts = StudyFacts(str(self._config.out), self._config.trials, verdict)
+            warning = self._gallery.show_study(self._study, facts)
+            if warning is not None:
+                self._tell(Progress("note", 0, self._config.trials, warning))
 
-    def _document(self, proposal: Proposal, slot: int) -> PolicyDocument:
-        if proposal.document is not None:
-            return proposal.document.with_provenance(name=proposal.name, family=proposal.family)
-        if proposal.knobs is None:
-            raise ValueError(f"proposal {proposal.name} has neither document nor knobs")
-        seed = int(np.random.SeedSequence([self._config.seed, 0, slot]).generate_state(1)[0])
-        document = self._learn(self._data, proposal.knobs, self._config.steps, seed)
-        return document.with_provenance(name=proposal.name, family=proposal.family)
+    def _trial_done(self, row: report.TrialRow, slots: Slots) -> None:
+        self.trials += 1
+        self._keep(slots)
+        self._tell(Progress("trial", slots.complete, self._config.trials, _line(row)))
 
+    def _watch_trials(self, slots: Slots) -> None:
+        self._keep(slots)
+        self._tell(Progress("trial", slots.complete, self._config.trials, ""))
 
-def _scored(study: optuna.Study, content_hash: str) -> report.TrialRow | None:
-    """The trial that has scored this policy, if there is one: the same policy at the same seed scores the same."""
-    rows = report.finished(study)
-    return next((r for r in rows if r.content_hash == content_hash and r.score is not None), None)
-
-
-def sampler(seed: int, slot: int) -> optuna.samplers.TPESampler:
-    """TPE for one slot. Groups: parameters of a family are modelled together, from the trials of that family."""
-    state = int(np.random.SeedSequence([seed, slot]).generate_state(1)[0])
-    return optuna.samplers.TPESampler(seed=state, multivariate=True, group=True, n_startup_trials=10)
+    def _keep(self, slots: Slots) -> None:
+        """Bring the run folder up to the storage: a policy file for every finished trial, and the log."""
+        if not self._owner:
+            return
+        new = [slot for slot in slots.finished if slot not in self._kept]
+        for slot in new:
+            trial = slots.finished[slot]
+            if has_policy(trial):
+                self._folder.save_policy(slot, policy_content(trial))
+            self._kept.add(slot)
+        if new:
+            rows = [report.row_of(slots.finished[slot]) for slot in sorted(slots.finished)]
+            self._folder.write_log([report.log_line(row) for row in rows])
+            if len(rows) <= OFTEN or len(rows) % OFTEN == 0 or slots.complete >= self._config.trials:
+                self._show_study()
 
 
-def _relaxed_search(data: StudyData, knobs: Knobs, steps: int, seed: int) -> PolicyDocument:
+def _gallery(config: RunConfig, data: StudyData, objective: Objective, owner: bool) -> Gallery | None:
+    if not owner and config.artifacts is None:
+        return None
+    facts = DataFacts(data.name, data.synthetic, data.validation)
+    return Gallery(
+        config.artifact_folder, data.train, facts, metrics=objective.metrics, directions=objective.directions,
+        seed=config.seed,
+    )  # fmt: skip
+
+
+def _note(tell: Listener, config: RunConfig | None = None) -> Callable[[str], None]:
+    return lambda text: tell(Progress("note", 0, config.trials if config else 0, text))
+
+
+def _data(config: RunConfig) -> StudyData:
+    return load_study_data(
+        config.data,
+        root=config.root,
+        validate_on=config.validate_on,
+        target=config.target,
+        max_images=config.max_images,
+        seed=config.seed,
+    )
+
+
+def _relaxed_search(data: StudyData, knobs: object, steps: int, seed: int) -> object:
     from policy_search.study.learning import learn_policy  # only searched trials need it
 
-    return learn_policy(data.train, knobs, steps=steps, seed=seed)
-
-
-def _open_study(config: RunConfig, folder: RunFolder, data: StudyData, objective: Objective) -> optuna.Study:
-    study = optuna.create_study(
-        storage=open_storage(config.storage or default_url(folder.path)),
-        study_name=f"{data.name} seed {config.seed}",
-        direction=objective.direction,
-        # The lower third at half time is given up; noise of one seed makes a sharper rule throw away good policies.
-        pruner=optuna.pruners.PercentilePruner(66.0, n_startup_trials=8),
-        load_if_exists=True,
-    )
-    if not study.trials:
-        study.set_metric_names([objective.name])
-        study.set_user_attr("config", config.identity())
-        study.set_user_attr("fingerprint", data.fingerprint)
-    elif study.user_attrs.get("config") != config.identity() or study.user_attrs.get("fingerprint") != data.fingerprint:
-        raise InputError(
-            f"the storage holds a study named {study.study_name!r} of another configuration or other data: "
-            "name another --storage, or none to keep the trials in the run folder"
-        )
-    missing = [r.number for r in report.finished(study) if r.content_hash and not folder.has_policy(r.number)]
-    if missing:
-        raise InputError(
-            f"the storage holds the study {study.study_name!r}, but {folder.path} lacks the policy of its trial "
-            f"{missing[0]}: continue in the folder where it was begun, or name another --storage"
-        )
-    return study
-
-
-def _close_stale(study: optuna.Study) -> None:
-    """Trials that are still running belong to a process that is gone: the folder has one owner."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
+    return learn_policy(data.train, knobs, steps=steps, seed=seed)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -284,6 +355,6 @@ def _quiet_optuna() -> Iterator[None]:
 
 
 def _line(row: report.TrialRow) -> str:
-    if row.score is not None:
-        return f"{row.name}: {row.score:.3f} ({row.seconds:.1f} s)"
+    if row.values:
+        return f"{row.name}: {', '.join(f'{value:.3f}' for value in row.values)} ({row.seconds:.1f} s)"
     return f"{row.name or f'trial {row.number}'}: {row.state}{' – ' + row.error if row.error else ''}"

@@ -1,68 +1,168 @@
-"""Where trials are kept: an Optuna storage behind a URL."""
+"""Where trials are kept: an Optuna storage behind a URL, SQLite for one process or PostgreSQL for many machines."""
 
 from __future__ import annotations
 
-import sqlite3
+import os
+import warnings
+import weakref
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-from optuna.storages import RDBStorage
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from policy_search.cells.errors import InputError
+from policy_search.study import postgres, sqlite_file
+from policy_search.study.patience import Patience, StorageLostError, lost_storage
+from policy_search.study.rdb import StudyStorage
+from policy_search.study.schema import require_schema
+from policy_search.study.storage_url import (
+    POSTGRES,
+    SQLITE,
+    check_url,
+    default_url,
+    is_sqlite,
+    postgres_url,
+    redacted,
+    sqlite_path,
+)
 
-SQLITE = "sqlite:///"
+__all__ = [
+    "POSTGRES",
+    "SQLITE",
+    "StorageLostError",
+    "StudyStorage",
+    "check_url",
+    "default_url",
+    "lost_storage",
+    "open_storage",
+    "redacted",
+]
+
+MAX_RETRIES = 3
+Tell = Callable[[str], None]
 
 
-def default_url(folder: Path) -> str:
-    """The run folder's own database."""
-    return f"{SQLITE}{(folder / 'study.db').resolve()}"
+def open_storage(
+    url: str, *, heartbeat: int = 60, owner: str = "", patience: float = 300.0, tell: Tell | None = None
+) -> StudyStorage:
+    """The storage behind a URL, its tables made when they are missing.
 
+    Close it with `.close()` or use it as a context manager: for SQLite that is when other processes may write the
+    file. A process that ends in any way, or drops its last reference, lets go of it too; the same process may open the
+    file several times.
 
-def open_storage(url: str) -> RDBStorage:
-    """The storage behind a URL. This version keeps trials in SQLite, which one process at a time may write.
+    Args:
+        url: sqlite:///PATH, for one process at a time; or postgresql://USER:PASSWORD@HOST/DATABASE, for any number.
+        heartbeat: PostgreSQL: seconds between a trial's signs of life; without one for twice as long a trial counts
+            as dead and waits again, up to 3 times. SQLite has none: its lock says who is alive.
+        owner: what this process does ("policy-search run"), for the sentence that a second process gets.
+        patience: seconds for which the storage may be away in the middle of a run before `StorageLostError` is raised.
+        tell: is given one line when the storage goes away and one when it is back; may be called from any thread.
 
     Raises:
-        InputError: see `check_url`, or a file that cannot be made, written or read as a database.
+        InputError: see `check_url`; a file in use by another process or that cannot be written; a server that cannot be
+            reached or refuses; tables of another version of Optuna. Nothing is changed then.
     """
-    path = check_url(url)
-    _require_database(path, url)
-    try:
-        return RDBStorage(url)
-    except (SQLAlchemyError, RuntimeError, AssertionError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"--storage {url}: not a study database of this Optuna version ({text})") from error
+    if is_sqlite(url):
+        return _open_sqlite(sqlite_path(url), url, owner, patience, tell)
+    return _open_postgres(postgres_url(url), url, heartbeat, patience, tell)
 
 
-def check_url(url: str) -> Path:
-    """The database file that a URL names; nothing is opened.
-
-    Raises:
-        InputError: another scheme, or no file name.
-    """
-    scheme, separator, _ = url.partition("://")
-    if not separator:
-        raise InputError(f"--storage {url}: expected a URL such as {SQLITE}study.db, found no scheme")
-    if scheme != "sqlite":
-        raise InputError(f"--storage {url}: storage {scheme!r} is not supported, expected {SQLITE}PATH")
-    path = Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else Path()
-    if not path.name:
-        raise InputError(f"--storage {url}: expected a file name after {SQLITE}, so that the run can be resumed")
-    return path
-
-
-def _require_database(path: Path, url: str) -> None:
-    """Open the file for writing before Optuna does, whose errors do not say what to do."""
+def _open_sqlite(path: Path, url: str, owner: str, patience: float, tell: Tell | None) -> StudyStorage:
     if not path.parent.is_dir():
         raise InputError(f"--storage {url}: folder {path.parent} is missing; make it or name another")
-    existed = path.exists()
+    lock = sqlite_file.ProcessLock(path, url, owner)
     try:
-        with sqlite3.connect(path) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        connection.close()
-        if not existed:
-            path.touch()
-    except sqlite3.Error as error:
-        raise InputError(
-            f"--storage {url}: cannot open the file for writing ({error}). Name another file, or close what uses it."
-        ) from error
+        sqlite_file.require_writable(path, url)
+        if not _sqlite_tables(path, url):
+            _make_sqlite(path, url)
+        watch = sqlite_file.Watch(path, url)
+
+        def close() -> None:
+            watch.close()
+            lock.release()
+
+        storage = StudyStorage(
+            url,
+            Patience(
+                url, patience, tell, sqlite_file.passing_reason,
+                "Mend that and repeat the command or `policy-search resume`; finished trials are kept.", watch.check,
+            ),
+            close=close,
+            url=f"{SQLITE}study.db",  # says the dialect; `creator` knows the file, whatever characters its name has
+            engine_kwargs={"creator": lambda: sqlite_file.connect(path)},
+        )  # fmt: skip
+    except (SQLAlchemyError, StorageInternalError, RuntimeError, AssertionError) as error:
+        lock.release()
+        text = " ".join(str(error.__cause__ or error).split())[:200]
+        raise InputError(f"--storage {url}: not a study database of this Optuna version ({text})") from error
+    except BaseException:
+        lock.release()
+        raise
+    weakref.finalize(storage, close)
+    return storage
+
+
+def _sqlite_tables(path: Path, url: str) -> bool:
+    engine = create_engine(f"{SQLITE}study.db", creator=lambda: sqlite_file.connect(path), poolclass=NullPool)
+    with engine.connect() as connection:
+        return require_schema(connection, url)
+
+
+def _make_sqlite(path: Path, url: str) -> None:
+    """Tables in one step: made beside the file, which then takes their place."""
+    with closing(sqlite_file.connect(path)) as connection:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise InputError(f"--storage {url}: holds tables of another program; name another file")
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    made = optuna.storages.RDBStorage(f"{SQLITE}study.db", engine_kwargs={"creator": lambda: sqlite_file.connect(new)})
+    made.engine.dispose()
+    os.replace(new, path)
+
+
+def _open_postgres(parts: URL, url: str, heartbeat: int, patience: float, tell: Tell | None) -> StudyStorage:
+    shown = redacted(url)
+    connect = postgres.connector(parts)
+    try:
+        # Several workers may be the first: one makes the tables, the others wait and find them.
+        with postgres.separate_connection(parts) as connection, warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            postgres.lock_creation(connection)
+            exists = require_schema(connection, shown)
+            return StudyStorage(
+                shown,
+                Patience(
+                    shown, patience, tell, postgres.passing_reason,
+                    "Start the server and repeat the command or `policy-search resume`; finished trials are kept.",
+                ),
+                separate_connection=lambda: postgres.separate_connection(parts),
+                url="postgresql+psycopg2://",  # the dialect; `creator` knows the password
+                engine_kwargs={"creator": connect, "pool_pre_ping": True},
+                skip_table_creation=exists,
+                heartbeat_interval=heartbeat,
+                grace_period=2 * heartbeat,
+                heartbeat_stale_trial_callback=retry_stale,
+            )  # fmt: skip
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise postgres.refusal(parts, url, error) from None
+
+
+def retry_stale(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue a dead trial again, with its parameters and user attributes, at most 3 times.
+
+    The rungs of Hyperband that it had passed are not copied: as a trial of another number it climbs other ones.
+    """
+    for key in [k for k in trial.system_attrs if k.startswith("completed_rung_")]:
+        del trial.system_attrs[key]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)

@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from policy_search.cells import CellDataset, ImageRecord, InstanceMap
 from policy_search.cells.errors import DataError, InputError
 from policy_search.cells.livecell import FileReader
-from policy_search.study import data as study_data
+from policy_search.study import splits
 from policy_search.study.data import (
     DOMAIN_PIXELS,
     load_study_data,
-    read_split,
     split_across,
     split_by_wells,
-    spread_over_wells,
     windows,
 )
 from policy_search.study.shifts import HELD_BACK
+from policy_search.study.splits import read_split, spread_over_wells
 from tests.conftest import write_livecell
 from tests.study.conftest import culture
 
@@ -54,8 +54,8 @@ def test_no_test_image_is_ever_opened(livecell_root: Path, monkeypatch: pytest.M
 
 
 def test_a_source_that_hands_out_another_split_is_refused(livecell_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve = study_data.resolve
-    monkeypatch.setattr(study_data, "resolve", lambda data, split, root, missing_ok: resolve(data, "test", root))
+    resolve = splits.resolve
+    monkeypatch.setattr(splits, "resolve", lambda data, split, root, missing_ok: resolve(data, "test", root))
     with pytest.raises(InputError, match="another split"):
         load_study_data("A172", root=livecell_root)
 
@@ -103,6 +103,41 @@ def test_fingerprint_follows_the_data(livecell_root: Path) -> None:
     file = next(livecell_root.glob("images/livecell_train_val_images/A172/A172_Phase_B*"))
     file.write_bytes(file.read_bytes() + b"\0")
     assert load_study_data("A172", root=livecell_root).fingerprint != first
+
+
+def test_targets_give_images_without_labels(livecell_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_study_data("A172", root=livecell_root)
+    assert plain.targets == {}
+    labelled: set[str] = set()
+    original = FileReader.instances
+
+    def spy(self: FileReader, record: ImageRecord) -> InstanceMap:
+        labelled.add(record.cell_type)
+        return original(self, record)
+
+    monkeypatch.setattr(FileReader, "instances", spy)
+    data = load_study_data("A172", root=livecell_root, target=["bv-2", "SkBr3"])
+    assert {name: [image.shape for image in images] for name, images in data.targets.items()} == {
+        "BV2": [(96, 112)],
+        "SKBR3": [(96, 112)],
+    }
+    assert labelled == {"A172"}
+    assert data.fingerprint.startswith(plain.fingerprint + "-")
+    Image.fromarray(np.zeros((96, 112), np.uint8)).save(next(livecell_root.glob("unlabeled/SkBr3/*.tif")))
+    assert load_study_data("A172", root=livecell_root, target=["BV2", "SkBr3"]).fingerprint != data.fingerprint
+    with pytest.raises(InputError, match="source type"):
+        load_study_data("A172", root=livecell_root, target=["A172"])
+
+
+def test_the_held_out_source_is_untouched_and_not_trained_on(livecell_root: Path, tmp_path: Path) -> None:
+    data = load_study_data("A172", root=livecell_root)
+    assert [s.id for s in data.held_out] == [s.id for s in data.domains[0].samples]
+    assert data.domains[0].name == "unshifted"
+    assert not {s.id for s in data.train} & {s.id for s in data.held_out}
+    elsewhere = load_study_data("A172", root=livecell_root, validate_on=["BV2"])
+    assert [s.id for s in elsewhere.held_out] == [s.id for s in data.held_out]
+    no_val = write_livecell(tmp_path / "more", {"A172": {"train": 2}, "BV2": {"train": 1}})
+    assert load_study_data("A172", root=no_val, validate_on=["BV2"]).held_out == ()
 
 
 def records(*wells: str) -> list[ImageRecord]:
@@ -167,6 +202,6 @@ def test_colour_images_are_read_as_grey(monkeypatch: pytest.MonkeyPatch) -> None
         found = (ImageRecord("x", "own", split, "w", 128, 128),) if split == "train" else ()
         return CellDataset(data, found, Colours())
 
-    monkeypatch.setattr(study_data, "resolve", resolve)
+    monkeypatch.setattr(splits, "resolve", resolve)
     data = load_study_data("x.json", root=None)
     assert np.abs(data.train[0].image.astype(int) - culture(0).image[:, :85]).max() <= 1

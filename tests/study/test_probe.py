@@ -10,7 +10,8 @@ import torch
 from policy_search.augment import PolicyDocument, baseline
 from policy_search.cells import InstanceMap
 from policy_search.study.data import StudyData
-from policy_search.study.objectives import ProbeObjective, donor_for
+from policy_search.study.draws import donor_for
+from policy_search.study.objectives_probe import ProbeObjective
 from policy_search.study.probe import (
     Base,
     Domain,
@@ -82,7 +83,7 @@ def test_value_is_the_mean_of_the_domains_and_the_base_stays(
     )
     assert set(found.domains) == {"first", "second"}
     assert found.value == pytest.approx((found.domains["first"] + found.domains["second"]) / 2)
-    assert [share for share, _ in reports] == [0.5]
+    assert [share for share, _ in reports] == [0.25, 0.5]
     assert all(torch.equal(v, weights[k]) for k, v in base.net.state_dict().items())
 
 

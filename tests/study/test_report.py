@@ -26,9 +26,11 @@ from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig, SearchConfig
 from policy_search.study.data import StudyData
-from policy_search.study.probe import ProbeScore, Report
+from policy_search.study.finals import fresh_seeds
+from policy_search.study.making import Learnt
+from policy_search.study.objective import Report, Score
 from policy_search.study.report_writer import write_run_report
-from policy_search.study.runner import probe_seed, run_study
+from policy_search.study.runner import run_study
 from policy_search.study.space import Knobs
 from tests.conftest import write_livecell
 from tests.study.test_runner import Rule, fake_learning
@@ -88,16 +90,16 @@ class Page(HTMLParser):
 class SearchedLast(Rule):
     """Learnt policies are better than naive ones, but searched ones are worse: winner and best searched one differ."""
 
-    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
         if document.provenance.family == "searched":
             report = None  # never given up
         found = super().score(document, seed=seed, report=report)
         luck = random.Random(f"{document.content_hash} {seed}").uniform(-0.004, 0.004)
         value = found.value + luck - 0.02 * (document.provenance.family == "searched")
-        return ProbeScore(value, {"one": value - 0.1, "other": value + 0.1}, 0.0)
+        return Score((value,), {"one": value - 0.1, "other": value + 0.1})
 
 
-def two_sub_policies(data: StudyData, knobs: Knobs, steps: int, seed: int) -> PolicyDocument:
+def two_sub_policies(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
     """Stands in for the inner search: a policy in the form of a searched one, with ranges and weights known here."""
 
     def sub_policy(
@@ -108,7 +110,7 @@ def two_sub_policies(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Po
 
     first = sub_policy(0.25, (-10.0, 20.0), 0.5, 0.4, (70.0, 110.0))
     second = sub_policy(0.75, (-5.0, 30.0), 0.2, 0.8, (90.0, 120.0))
-    return PolicyDocument.from_compose(A.Compose([A.OneOf([first, second], p=1.0)]))
+    return Learnt(PolicyDocument.from_compose(A.Compose([A.OneOf([first, second], p=1.0)])))
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +146,16 @@ def log(folder: Path) -> list[dict[str, Any]]:
 def final_scores(folder: Path, seeds: int) -> dict[str, list[float]]:
     """Policy hash → scores on the fresh seeds, straight from the database."""
     with sqlite3.connect(folder / "study.db") as connection:
-        found = dict(connection.execute("SELECT key, value_json FROM study_user_attributes"))
-    hashes = {key.split()[1] for key in found if key.startswith("final ")}
-    wanted = [probe_seed(0, 1 + i) for i in range(seeds)]
-    return {digest: [float(found[f"final {digest} {seed}"]) for seed in wanted] for digest in hashes}
+        found = {}
+        for trial, value in connection.execute(
+            "SELECT v.trial_id, v.value FROM trial_values v JOIN trials t USING (trial_id) JOIN studies s "
+            "USING (study_id) WHERE s.study_name = 'A172 seed 0 second round' AND t.state = 'COMPLETE'"
+        ).fetchall():
+            attrs = dict(
+                connection.execute("SELECT key, value_json FROM trial_user_attributes WHERE trial_id = ?", (trial,))
+            )
+            found[json.loads(attrs["hash"]), int(attrs["seed"])] = value
+    return {digest: [found[digest, seed] for seed in fresh_seeds(0, seeds)] for digest, _ in found}
 
 
 def interval(values: np.ndarray, level: float) -> tuple[float, float, float]:
@@ -192,7 +200,8 @@ def test_second_round_is_recomputed_from_the_database(page: Page, finished: Path
 def test_first_round_has_every_trial_with_its_score_and_its_error(page: Page, finished: Path) -> None:
     rows = {int(row["trial"]): row for row in page.table("First round: all trials, one seed")}
     lines = log(finished)
-    assert sorted(rows) == [line["trial"] for line in lines] == list(range(15))
+    assert sorted(rows) == [line["trial"] for line in lines] == list(range(len(lines)))
+    assert sum(line["state"] == "complete" for line in lines) == 15
     best = max(line["score"] for line in lines if line["baseline"] and line["score"] is not None)
     name = next(line["name"] for line in lines if line["score"] == best and line["baseline"])
     for line in lines:
@@ -200,9 +209,8 @@ def test_first_round_has_every_trial_with_its_score_and_its_error(page: Page, fi
         assert row["score"] == ("–" if line["score"] is None else f"{line['score']:.3f}")
         if line["score"] is not None and line["name"] != name:
             assert row[f"minus {name}"] == f"{line['score'] - best:+.3f}"
-        assert row["remark"] == (
-            line["error"] or (f"same policy as trial {line['repeats']}" if line["repeats"] else "")
-        )
+        repeats = "" if line["repeats"] is None else f"same policy as trial {line['repeats']}"
+        assert row["remark"] == (line["error"] or repeats or ("pruned" if line["state"] == "pruned" else ""))
     assert rows[8]["remark"] == "RuntimeError: out of luck"
     assert rows[3]["settings"] == "p 0.5"
     assert rows[6]["settings"] == "flip 1.00"

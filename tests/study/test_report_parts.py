@@ -17,7 +17,7 @@ from policy_search.study import report_markup as html
 from policy_search.study.report import FamilyCost, TrialRow, costs, with_origin
 from policy_search.study.report_importance import importances
 from policy_search.study.report_operations import operations
-from policy_search.study.space import FAMILIES, choice_params
+from policy_search.study.space import FAMILIES, Space, choice_params
 from tests.conftest import ROOT
 
 FAMILY = CategoricalDistribution(FAMILIES)
@@ -53,7 +53,7 @@ def test_the_parameter_that_decides_comes_first(direction: Any) -> None:
     assert family.parameters[0].trend == pytest.approx(1.0 if direction == "maximize" else -1.0)
     assert sum(p.importance for p in family.parameters) == pytest.approx(1.0)
     assert {p.name for p in family.parameters} == {"sub-policies", "distance", "floor", "variety"}
-    assert [(o.trials, o.parameters) for o in others] == [(0, ()), (0, ())]
+    assert [(o.family, o.trials, o.parameters) for o in others] == [(name, 0, ()) for name in FAMILIES[1:]]
 
 
 def test_too_few_or_unfinished_trials_give_no_importance() -> None:
@@ -80,7 +80,7 @@ def test_choices_are_judged_by_their_weights_and_one_parameter_is_alone() -> Non
         params = {"family": "stacked", "stacked.p": float(p)}
         kinds = {"family": FAMILY, "stacked.p": FloatDistribution(0.0, 1.0)}
         trials.append(create_trial(params=params, distributions=kinds, value=-float(p)))
-    _, stacked, choice = importances(trials, "maximize")
+    _, stacked, choice, _, _ = importances(trials, "maximize")
     trends = {p.name: p.trend for p in choice.parameters}
     assert trends["weight of crop"] == pytest.approx(1.0)
     assert choice.parameters[0].name == "weight of crop"
@@ -88,6 +88,50 @@ def test_choices_are_judged_by_their_weights_and_one_parameter_is_alone() -> Non
         ("probability p", 1.0, pytest.approx(-1.0))
     ]
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
+
+
+def test_policies_over_sub_policies_are_judged_by_their_ranks() -> None:
+    rng = np.random.default_rng(2)
+    trials = []
+    for _ in range(24):
+        weights = rng.dirichlet(np.ones(6)).tolist()
+        params = {f"choice_searched.u_{k + 1}": math.exp(-weight) for k, weight in enumerate(weights)}
+        kinds = {"family": FAMILY, **dict.fromkeys(params, FloatDistribution(0.0, 1.0))}
+        named = {f"sub_policy_{k + 1}": weight for k, weight in enumerate(weights)}
+        trials.append(
+            create_trial(
+                params={"family": "choice_searched", **params},
+                distributions=kinds,
+                value=-weights[1],
+                user_attrs={"weights": named},
+            )
+        )
+    found = importances(trials, "maximize")[4]
+    assert found.parameters[0].name == "weight of sub-policy 2"
+    assert found.parameters[0].trend == pytest.approx(-1.0)
+    assert {p.name for p in found.parameters} == {f"weight of sub-policy {rank}" for rank in range(1, 7)}
+
+
+@pytest.mark.parametrize(
+    ("family", "members"),
+    [("stacked", list(SINGLE_STRATEGIES)), ("stacked_searched", [f"sub-policy {rank}" for rank in range(1, 7)])],
+)
+def test_stacks_with_one_probability_each(family: str, members: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    kinds = Space(per_transform=True).distributions(family)
+    trials = []
+    for _ in range(24):
+        params = {name: float(rng.uniform()) for name in kinds}
+        trials.append(
+            create_trial(
+                params={"family": family, **params},
+                distributions={"family": FAMILY, **kinds},
+                value=list(params.values())[3],
+            )
+        )
+    found = importances(trials, "maximize")[FAMILIES.index(family)]
+    assert {p.name for p in found.parameters} == {f"probability of {member}" for member in members}
+    assert (found.parameters[0].name, found.parameters[0].trend) == (f"probability of {members[3]}", pytest.approx(1.0))
 
 
 @pytest.mark.parametrize("name", ["random_choice", "lateral_stretch", "stacked_p0.5", "simple_copy_paste", "none"])

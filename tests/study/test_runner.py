@@ -16,9 +16,12 @@ from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.study import runner
 from policy_search.study.data import StudyData
-from policy_search.study.probe import ProbeScore, Report
+from policy_search.study.making import Learn, Learnt
+from policy_search.study.objective import Report, Score
 from policy_search.study.runner import Progress, StudyOutcome, run_study
-from policy_search.study.space import Knobs, queue
+from policy_search.study.space import Knobs, Space, queue
+from policy_search.study.verdict import Direction
+from policy_search.study.worker import StudyBrokenError
 from tests.conftest import write_livecell
 
 
@@ -26,31 +29,33 @@ class Rule:
     """An objective with a known answer: flips are good, the hash adds what looks like noise, seeds shift all alike."""
 
     name = "rule"
-    direction = "maximize"
+    metrics: tuple[str, ...] = ("rule",)
+    directions: tuple[Direction, ...] = ("maximize",)
+    prunable = True
 
     def __init__(self, bonus: float = 0.0, fail: str = "", stop_at: int = 10**9) -> None:
         self.bonus, self.fail, self.stop_at = bonus, fail, stop_at
         self.scored: list[tuple[str, int]] = []
 
-    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
         if len(self.scored) == self.stop_at:
             raise KeyboardInterrupt
         self.scored.append((document.name, seed))
         if document.name == self.fail:
             raise RuntimeError("out of luck")
         value = 0.5 + 0.001 * (int(document.content_hash[:4], 16) / 65535) + seed % 7 / 100
-        if document.provenance.family not in ("naive", "") or document.name.startswith("choice"):
+        if document.provenance.family not in ("naive", ""):
             value += self.bonus
-        if document.name == "nan":
-            value = float("nan")
         if report is not None:
+            report(0.25, value / 4)
             report(0.5, value / 2)
-        return ProbeScore(value, {"all": value}, 0.0)
+        return Score((value,), {"all": value})
 
 
-def fake_learning(data: StudyData, knobs: Knobs, steps: int, seed: int) -> PolicyDocument:
+def fake_learning(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
     """Stands in for the inner search: a policy that depends on all that it is given."""
-    return choice({"flip": knobs.sub_policies, "crop": knobs.distance, "color_jitter": 1 + seed % 5})
+    document = choice({"flip": knobs.sub_policies, "crop": knobs.distance, "color_jitter": 1 + seed % 5})
+    return Learnt(document, {"critic distance": (3.0, 2.0, 1.0)})
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def study(root: Path, tmp_path: Path) -> Callable[..., StudyOutcome]:
     def run(
         objective: Rule,
         out: str = "run",
-        learn: runner.Learn = fake_learning,
+        learn: Learn = fake_learning,
         progress: Callable[[Progress], None] | None = None,
         **options: Any,
     ) -> StudyOutcome:
@@ -91,14 +96,17 @@ def test_first_trials_are_the_queue_and_every_trial_leaves_its_policy(study: Cal
     told: list[Progress] = []
     outcome = study(Rule(), progress=told.append)
     rows = log(outcome)
-    assert [row["trial"] for row in rows] == list(range(14))
-    wanted = [q.baseline or "searched_t002" for q in queue()]
+    assert [row["trial"] for row in rows] == list(range(len(rows)))
+    assert sum(row["state"] == "complete" for row in rows) == 14
+    wanted = [q.baseline or "searched_t002" for q in queue(Space())]
     assert [row["name"] for row in rows[:12]] == wanted
-    assert [row["baseline"] for row in rows] == [name != "searched_t002" for name in wanted] + [False] * 2
+    learnt = len(rows) - len(wanted)
+    assert [row["baseline"] for row in rows] == [name != "searched_t002" for name in wanted] + [False] * learnt
     for row in rows:
         policy = load_policy(outcome.folder / "trials" / f"{row['trial']:03d}" / "policy.json")
         assert policy.content_hash == row["hash"]
-    assert [(p.done, p.total) for p in told if p.kind == "trial"] == [(i, 14) for i in range(1, 15)]
+    done = np.cumsum([row["state"] == "complete" for row in rows]).tolist()
+    assert [(p.done, p.total) for p in told if p.kind == "trial"] == [(i, 14) for i in done]
     assert [p.done for p in told if p.kind == "final"] == list(range(1, len(outcome.finalists) * 3 + 1))
 
 
@@ -148,18 +156,20 @@ def test_a_finished_run_is_not_done_again_and_can_be_continued(study: Callable[.
     assert again.scored == []
     assert best(second) == winner
     longer = study(Rule(0.1), trials=16)
-    assert log(longer)[:14] == rows
-    assert len(log(longer)) == 16
+    assert log(longer)[: len(rows)] == rows
+    assert sum(row["state"] == "complete" for row in log(longer)) == 16
 
 
 def test_a_process_that_was_killed_leaves_no_trial_running(study: Callable[..., StudyOutcome], tmp_path: Path) -> None:
     first = study(Rule(0.1), "killed", trials=3)
-    stored = optuna.load_study(study_name=None, storage=f"sqlite:///{first.folder / 'study.db'}")
-    stored.enqueue_trial(queue()[3].params, user_attrs={"baseline": "stacked_p0.5"})
-    stored.ask()  # running, and nobody will ever finish it
-    stored.enqueue_trial(queue()[3].params, user_attrs={"baseline": "stacked_p0.5"})  # queued, never begun
+    stored = optuna.load_study(study_name="A172 seed 0", storage=f"sqlite:///{first.folder / 'study.db'}")
+    for slot, name in ((3, "stacked_p0.5"), (4, "stacked_p0.8")):
+        attrs = {"slot": slot, "name": name, "family": "naive", "is_baseline": True}
+        stored.enqueue_trial(queue(Space())[slot].params, user_attrs=attrs)
+    stored.ask()  # slot 3 is running, and nobody will ever finish it; slot 4 is queued, and was never begun
     outcome = study(Rule(0.1), "killed")
     assert log(outcome) == log(study(Rule(0.1), "whole"))
+    assert best(outcome)["transform"] == best(study(Rule(0.1), "whole"))["transform"]
 
 
 def test_another_configuration_is_refused(study: Callable[..., StudyOutcome], root: Path) -> None:
@@ -177,14 +187,14 @@ def test_a_failing_trial_does_not_stop_the_study(study: Callable[..., StudyOutco
     assert rows["flip"]["state"] == "fail"
     assert rows["flip"]["error"] == "RuntimeError: out of luck"
     assert rows["flip"]["score"] is None
-    assert len(log(outcome)) == 14
+    assert sum(row["state"] == "complete" for row in log(outcome)) == 14
     assert "RuntimeError: out of luck" in (outcome.folder / "report.md").read_text()
     assert "flip" not in [f.name for f in outcome.finalists]
 
 
 def test_a_finalist_that_fails_on_a_fresh_seed_is_left_out(study: Callable[..., StudyOutcome]) -> None:
     class FailsLater(Rule):
-        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
             if report is None and document.name in ("none", "searched_t002"):
                 raise RuntimeError("not this time")
             return super().score(document, seed=seed, report=report)
@@ -196,21 +206,36 @@ def test_a_finalist_that_fails_on_a_fresh_seed_is_left_out(study: Callable[..., 
 
 def test_nothing_that_can_be_scored_is_an_error_with_the_reason(study: Callable[..., StudyOutcome]) -> None:
     class Hopeless(Rule):
-        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
             raise RuntimeError("no memory")
 
+    with pytest.raises(StudyBrokenError, match=r"6 trials failed one after another.*no memory.*repeat the command"):
+        study(Hopeless(), "broken", trials=2)
+    # The cause is mended: it goes on behind the trials that failed.
+    outcome = study(Rule(), "broken", trials=2)
+    assert [row["state"] for row in log(outcome)] == ["fail"] * 6 + ["complete"] * 2
+    assert outcome.best.provenance.family == "naive"
+
+
+def test_no_naive_strategy_in_the_second_round_is_an_error_with_the_reason(study: Callable[..., StudyOutcome]) -> None:
+    class OnlyOnce(Rule):
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
+            if report is None:
+                raise RuntimeError("no memory")
+            return super().score(document, seed=seed, report=report)
+
     with pytest.raises(InputError, match=r"no naive strategy could be scored.*no memory"):
-        study(Hopeless(), trials=2)
+        study(OnlyOnce(), trials=2, final_seeds=2)
 
 
 def test_a_score_that_is_not_finite_is_a_failure(study: Callable[..., StudyOutcome]) -> None:
     class NotANumber(Rule):
-        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> ProbeScore:
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
             score = super().score(document, seed=seed)
-            return score if document.name != "random_choice" else ProbeScore(float("nan"), {}, 0.0)
+            return score if document.name != "random_choice" else Score((float("nan"),))
 
     outcome = study(NotANumber(), trials=4)
-    assert [row["state"] for row in log(outcome)] == ["complete", "fail", "complete", "complete"]
+    assert [row["state"] for row in log(outcome)] == ["complete", "fail", "complete", "complete", "complete"]
     assert "nan" in log(outcome)[1]["error"]
     json.loads(outcome.best_path.read_text())
 
@@ -257,7 +282,11 @@ def test_one_trial_is_enough_to_end_well(study: Callable[..., StudyOutcome]) -> 
 def test_the_same_policy_is_not_scored_twice(study: Callable[..., StudyOutcome]) -> None:
     rule = Rule()
     outcome = study(
-        rule, trials=24, learn=lambda data, knobs, steps, seed: choice({"flip": 1.0}), final_seeds=2, finalists=1
+        rule,
+        trials=24,
+        learn=lambda data, knobs, steps, seed: Learnt(choice({"flip": 1.0})),
+        final_seeds=2,
+        finalists=1,
     )
     repeats = [row for row in log(outcome) if row["repeats"] is not None]
     assert repeats
@@ -270,7 +299,7 @@ def test_the_same_policy_is_not_scored_twice(study: Callable[..., StudyOutcome])
 def test_hopeless_policies_are_pruned_and_baselines_never(study: Callable[..., StudyOutcome]) -> None:
     outcome = study(Rule(-0.3), trials=20)
     states = {row["name"]: row["state"] for row in log(outcome)}
-    assert all(states[q.baseline] == "complete" for q in queue() if q.baseline)
+    assert all(states[q.baseline] == "complete" for q in queue(Space()) if q.baseline)
     assert "pruned" in states.values()
 
 
@@ -296,10 +325,100 @@ def test_a_folder_has_one_owner(study: Callable[..., StudyOutcome]) -> None:
 def test_storage_of_another_study_is_refused(study: Callable[..., StudyOutcome], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     study(Rule(), "one", trials=2, storage=url)
-    with pytest.raises(InputError, match="lacks the policy"):
+    with pytest.raises(InputError, match=r"a study named 'A172 seed 0' already.*policy-search worker.*another --study"):
         study(Rule(), "two", trials=2, storage=url)
-    with pytest.raises(InputError, match="another configuration"):
-        study(Rule(), "three", trials=2, storage=url, steps=9)
+    other = study(Rule(), "three", trials=2, storage=url, study="of my own", steps=9)
+    assert other.best.provenance.study == "of my own"
+    moved = tmp_path / "one" / "config.json"
+    moved.write_text(moved.read_text().replace('"steps": 200', '"steps": 7'))
+    with pytest.raises(InputError, match=r"of another configuration \(steps was 200, now 7\)"):
+        study(Rule(), "one", trials=2, storage=url, steps=7)
+
+
+def test_a_study_of_an_older_version_is_refused_and_left_alone(
+    study: Callable[..., StudyOutcome], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    old = optuna.create_study(storage=url, study_name="A172 seed 0", direction="maximize")
+    old.set_user_attr("config", {"data": "A172"})
+    old.add_trial(optuna.trial.create_trial(value=1.0, user_attrs={"slot": 0}))
+    with pytest.raises(InputError, match=r"made by another version of policy-search \(schema 1, this one.* 2\)"):
+        study(Rule(), storage=url)
+    again = optuna.load_study(study_name="A172 seed 0", storage=url)
+    assert again.user_attrs == {"config": {"data": "A172"}}
+    assert len(again.trials) == 1
+    foreign = optuna.create_study(storage=url, study_name="mine", direction="maximize")
+    foreign.set_user_attr("about", "something else")
+    with pytest.raises(InputError, match="was not made by policy-search"):
+        study(Rule(), "other", storage=url, study="mine")
+
+
+def test_a_run_folder_of_an_older_version_is_refused(study: Callable[..., StudyOutcome], tmp_path: Path) -> None:
+    first = study(Rule(), trials=1)
+    config = json.loads((first.folder / "config.json").read_text())
+    del config["objective"]
+    (first.folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"of an earlier version of policy-search \(it has no objective\)"):
+        study(Rule(), trials=2)
+
+
+class Twofold(Rule):
+    """Two metrics that pull apart: what is good for one is bad for the other."""
+
+    metrics = ("affinity", "diversity")
+    directions: tuple[Direction, ...] = ("maximize", "maximize")
+    prunable = False
+
+    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
+        assert report is None  # Optuna cannot prune on several metrics
+        self.scored.append((document.name, seed))
+        first = int(document.content_hash[:4], 16) / 65535
+        second = int(document.content_hash[4:8], 16) / 65535
+        return Score((first, 1 - first**2 + 0.2 * second))
+
+
+def test_several_metrics_show_a_front_and_the_second_round_has_one_judge(
+    study: Callable[..., StudyOutcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twofold, judge = Twofold(), Rule(0.1)
+    monkeypatch.setattr(runner, "judge_of", lambda objective, config, data: judge)
+    outcome = study(twofold, trials=16, finalists=2)
+    values = {row["trial"]: row["values"] for row in log(outcome)}
+    front = {
+        k for k, v in values.items()
+        if not any(all(a >= b for a, b in zip(w, v, strict=True)) and w != v for w in values.values())
+    }  # fmt: skip
+    text = (outcome.folder / "report.md").read_text()
+    marked = {int(line.split("|")[1]) for line in text.splitlines() if "on the Pareto front" in line}
+    assert marked == front
+    # One metric decides in the end, on seeds that no trial had.
+    assert {name for name, _ in judge.scored} == {f.name for f in outcome.finalists}
+    assert outcome.verdict.beats
+    learnt = [row.number for row in outcome.rows if not row.baseline]
+    assert {f.name for f in outcome.finalists if not f.baseline} <= {
+        row.name for row in outcome.rows if row.number in learnt[:2]
+    }  # fmt: skip
+
+
+def test_families_over_searched_sub_policies_take_the_best_searched_one_they_may_see(
+    study: Callable[..., StudyOutcome],
+) -> None:
+    outcome = study(Rule(0.1), trials=34, final_seeds=2, finalists=1)
+    stored = optuna.load_study(study_name="A172 seed 0", storage=f"sqlite:///{outcome.folder / 'study.db'}")
+    rows = {row["trial"]: row for row in log(outcome)}
+    made = [t for t in stored.trials if "over" in t.user_attrs]
+    assert {t.params["family"] for t in made} == {"stacked_searched", "choice_searched"}
+    for trial in made:
+        slot = trial.user_attrs["slot"]
+        seen = [r for r in rows.values() if r["family"] == "searched" and r["values"] and r["trial"] <= slot - 4]
+        assert trial.user_attrs["over"] == max(seen, key=lambda r: r["score"])["trial"]
+
+
+def test_parallel_decides_what_is_seen_and_so_belongs_to_the_study(study: Callable[..., StudyOutcome]) -> None:
+    one, many = study(Rule(0.1), "one", trials=16, parallel=1), study(Rule(0.1), "many", trials=16, parallel=8)
+    assert log(one)[:12] == log(many)[:12]  # the queue
+    with pytest.raises(InputError, match="parallel was 1, now 8"):
+        study(Rule(0.1), "one", trials=16, parallel=8)
 
 
 def test_optuna_stays_quiet_and_keeps_its_verbosity(
@@ -309,14 +428,3 @@ def test_optuna_stays_quiet_and_keeps_its_verbosity(
     study(Rule(fail="random_choice"), trials=2)
     assert optuna.logging.get_verbosity() == before
     assert capsys.readouterr() == ("", "")
-
-
-def test_samplers_of_slots_differ_and_repeat() -> None:
-    def draw(seed: int, slot: int) -> float:
-        trial = optuna.create_study(sampler=runner.sampler(seed, slot)).ask()
-        return trial.suggest_float("x", 0, 1)
-
-    assert draw(0, 12) == draw(0, 12)
-    assert len({draw(seed, slot) for seed in range(3) for slot in range(3)}) == 9
-    assert runner.probe_seed(0, 0) != runner.probe_seed(0, 1)
-    assert np.iinfo(np.int64).max > runner.probe_seed(3, 2) >= 0

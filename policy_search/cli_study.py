@@ -1,0 +1,191 @@
+"""The commands that run a study: run, resume, worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from policy_search.cells.errors import InputError
+
+if TYPE_CHECKING:
+    from policy_search.config import RunConfig
+
+console = Console()
+Root = Annotated[Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")]
+Artifacts = Annotated[
+    Path | None, typer.Option(help="Folder of the dashboard's pictures. Default: OUT/artifacts.", show_default=False)
+]
+
+
+def run(
+    data: Annotated[
+        str, typer.Option(help="A172 (any LIVECell type, or several by commas), all, demo/A172, or a COCO file.")
+    ],
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; naming it again continues it. Default: runs/search/DATA-seedN.")
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="What policies are scored by: probe, bridge, affinity-diversity or ap50.")
+    ] = "probe",
+    target: Annotated[
+        str, typer.Option(help="Types by commas of which images without labels are there, for bridge.")
+    ] = "",
+    trials: Annotated[int, typer.Option(help="Policies scored in all, the naive strategies included.")] = 20,
+    steps: Annotated[int, typer.Option(help="Gradient steps of each learnt policy.")] = 200,
+    seed: Annotated[int, typer.Option(help="Same seed, same policy.")] = 0,
+    per_transform: Annotated[
+        bool, typer.Option("--per-transform", help="Stacks with one probability for each transform.")
+    ] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="postgresql://… for several workers, or sqlite:///FILE. Default: sqlite:///OUT/study.db."),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="The study's name. Default: DATA seed N.")] = None,
+    parallel: Annotated[
+        int, typer.Option(help="Trials that may run at once: with any number of workers the same result.")
+    ] = 4,
+    artifacts: Artifacts = None,
+    heartbeat: Annotated[int, typer.Option(help="Seconds between signs of life to PostgreSQL.")] = 60,
+    validate_on: Annotated[
+        str, typer.Option(help="Labelled types to score on, by commas. Default: the source under held-back shifts.")
+    ] = "",
+    final_seeds: Annotated[int, typer.Option(help="Fresh seeds of the second round.")] = 5,
+    finalists: Annotated[int, typer.Option(help="Learnt policies, and naive ones, in the second round.")] = 3,
+    probe_steps: Annotated[int, typer.Option(help="Training steps of the probe under a policy.")] = 120,
+    probe_base_steps: Annotated[int, typer.Option(help="Training steps every probe starts from, unaugmented.")] = 400,
+    weights: Annotated[
+        Path | None, typer.Option(help="Base model of `detect pretrain`, for ap50. Default: one is trained in OUT.")
+    ] = None,
+    ap50_iterations: Annotated[int, typer.Option(help="Iterations of a fine-tune, for ap50.")] = 150,
+) -> None:
+    """Find the augmentation policy that helps most where nobody labelled: OUT/best.json."""
+    from policy_search.config import RunConfig
+
+    config = RunConfig(
+        data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}", objective=objective,
+        target=_names(target), trials=trials, steps=steps, seed=seed, per_transform=per_transform, storage=storage,
+        study=study, parallel=parallel, artifacts=artifacts, heartbeat=heartbeat, validate_on=_names(validate_on),
+        final_seeds=final_seeds, finalists=finalists, probe_steps=probe_steps, probe_base_steps=probe_base_steps,
+        weights=weights, ap50_iterations=ap50_iterations,
+    )  # fmt: skip
+    _to_the_end(config)
+
+
+def resume(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY]", help="Run folder of an interrupted run.", show_default=False)
+    ] = None,
+    storage: Annotated[str | None, typer.Option(help="Instead of STUDY: the storage that holds the study.")] = None,
+    study: Annotated[str | None, typer.Option(help="With --storage: the study's name.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --storage: run folder to make.")] = None,
+    root: Root = None,
+    artifacts: Artifacts = None,
+) -> None:
+    """Go on with an interrupted run where it stopped; with --storage also on another machine than it was begun on."""
+    if (folder is None) == (storage is None):
+        raise InputError("expected either STUDY, the folder of a run, or --storage with --study and --out")
+    if folder is not None:
+        from policy_search.study.report_data import read_config
+
+        config, _ = read_config(folder)
+        given = {"out": folder, **({"root": root} if root else {}), **({"artifacts": artifacts} if artifacts else {})}
+        _to_the_end(config.model_copy(update=given))
+        return
+    if storage is None or study is None or out is None:
+        raise InputError("--storage needs --study, the name of the study, and --out, the run folder to make")
+    from policy_search.study.runner import config_of
+
+    _to_the_end(config_of(storage, study, out=out, root=root, artifacts=artifacts), adopt=True)
+
+
+def worker(
+    storage: Annotated[str, typer.Option(help="The storage that the study was begun in: postgresql://…")],
+    study: Annotated[str, typer.Option(help="The study's name, as `policy-search run` gave it.")],
+    root: Root = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for what this worker measures. Default: runs/workers/STUDY/HOST-PID.")
+    ] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="The run's artifact folder, if this machine has it: pictures for the dashboard.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="The base model on this machine, for ap50.")] = None,
+) -> None:
+    """Take a share of a study's trials, beside others, until it is done. `policy-search run` begins it and ends it."""
+    from policy_search.progress import StudyBar
+    from policy_search.study.runner import join_study
+
+    folder = out or Path("runs/workers") / _safe(study) / f"{socket.gethostname()}-{os.getpid()}"
+    hint = "the study goes on without this worker; to come back: repeat the command"
+    with _stoppable(hint), StudyBar(console) as bar:
+        trials, finals = join_study(
+            storage, study, out=folder, root=root, artifacts=artifacts, weights=weights, progress=bar
+        )
+    _say(f"The study is done. This worker did {trials} trials and {finals} scorings of the second round.")
+
+
+def _to_the_end(config: RunConfig, *, adopt: bool = False) -> None:
+    from policy_search.progress import StudyBar
+    from policy_search.study.previews import save_run_previews
+    from policy_search.study.runner import run_study
+
+    with _stoppable(f"stopped; this goes on: policy-search resume {config.out}"):
+        with StudyBar(console) as bar:
+            outcome = run_study(config, progress=bar, adopt=adopt)
+        pictures = save_run_previews(outcome, config)
+    _say(outcome.verdict.sentence)
+    _say(f"wrote {outcome.best_path}")
+    _say(f"see   {config.out / 'report.md'} and {pictures}, or: policy-search dashboard {config.out}")
+
+
+@contextmanager
+def _stoppable(hint: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM (what a cluster sends) free the trial that is under way and say how to go on: exit code 130.
+    A study that is broken is one sentence and exit code 1."""
+    from policy_search.study.worker import StudyBrokenError
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(hint, err=True)
+        raise typer.Exit(130) from None
+    except StudyBrokenError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _safe(text: str) -> str:
+    """A name for a folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Example: policy-search run --data demo/A172 --trials 6 --out runs/demo")(run)
+    app.command(epilog="Example: policy-search resume runs/search/A172-seed0")(resume)
+    app.command(epilog="Example: policy-search worker --storage postgresql://lab@host/studies --study 'A172 seed 0'")(
+        worker
+    )

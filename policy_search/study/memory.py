@@ -1,0 +1,79 @@
+"""Studies that live for one question: filled with finished trials, asked, forgotten."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from policy_search.study.verdict import Direction
+
+
+class _Shared(FrozenTrial):
+    """A finished trial that a storage need not copy through and through, because nobody writes into it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
+        return copy.copy(self)
+
+
+def outcome(
+    state: TrialState,
+    *,
+    values: Sequence[float] | None = None,
+    params: Mapping[str, Any] | None = None,
+    distributions: Mapping[str, BaseDistribution] | None = None,
+    intermediate_values: Mapping[int, float] | None = None,
+    system_attrs: Mapping[str, Any] | None = None,
+) -> FrozenTrial:
+    """A finished trial of the given parts and nothing else. They are shared, not copied."""
+    return _Shared(
+        number=-1,
+        trial_id=-1,
+        state=state,
+        value=None,
+        values=values,
+        datetime_start=_WHEN,
+        datetime_complete=_WHEN,
+        params=dict(params or {}),
+        distributions=dict(distributions or {}),
+        user_attrs={},
+        system_attrs=dict(system_attrs or {}),
+        intermediate_values=dict(intermediate_values or {}),
+    )
+
+
+_WHEN = datetime(1970, 1, 1)  # Optuna wants some moment
+
+
+def in_memory(
+    trials: Iterable[FrozenTrial],
+    directions: Sequence[Direction],
+    *,
+    name: str | None = None,
+    sampler: BaseSampler | None = None,
+    pruner: BasePruner | None = None,
+) -> optuna.Study:
+    """A study with these finished trials, numbered in their order."""
+    with quiet():
+        study = optuna.create_study(study_name=name, directions=list(directions), sampler=sampler, pruner=pruner)
+        study.add_trials(trials)
+    return study
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A study in memory is no news."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -1,0 +1,64 @@
+"""A worker's own book of scores: what was measured is not measured again, even where the storage was lost before it
+could be told.
+
+One line of JSON per (policy, seed), appended and flushed. A line that a crash has cut is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from policy_search.study.objective import Score
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scoring: its result, and what it reported on the way as (share, score so far)."""
+
+    score: Score
+    reports: tuple[tuple[float, float], ...]
+
+
+class ScoreBook:
+    """The scores in a file.
+
+    The file belongs to one study: the same objective on the same data (the run folder sees to that).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[tuple[str, int], Entry] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                row = json.loads(line)
+                score = Score(tuple(row["values"]), row["domains"], row["seconds"],
+                              {name: tuple(values) for name, values in row["losses"].items()})  # fmt: skip
+                self._entries[row["hash"], row["seed"]] = Entry(score, tuple((s, v) for s, v in row["reports"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def get(self, content_hash: str, seed: int) -> Entry | None:
+        """The scoring of this policy at this seed, if there was one."""
+        return self._entries.get((content_hash, seed))
+
+    def put(self, content_hash: str, seed: int, score: Score, reports: Sequence[tuple[float, float]]) -> None:
+        """Keep a scoring.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._entries[content_hash, seed] = Entry(score, tuple(reports))
+        row = {
+            "hash": content_hash, "seed": seed, "values": list(score.values), "domains": dict(score.domains),
+            "seconds": score.seconds, "losses": {name: list(values) for name, values in score.losses.items()},
+            "reports": [list(report) for report in reports],
+        }  # fmt: skip
+        cut = self._path.is_file() and self._path.stat().st_size > 0 and not self._path.read_bytes().endswith(b"\n")
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if cut else "") + json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
