@@ -15,6 +15,8 @@ _FAMILIES = {
     "searched": "Learnt by the relaxed search",
     "stacked": "All operations in sequence, each with a probability",
     "choice": "One of the operations for each image",
+    "stacked_searched": "Sub-policies of a searched policy in sequence, each with a probability",
+    "choice_searched": "One of the sub-policies of a searched policy for each image",
     "naive": "A naive strategy, to be beaten",
 }
 
