@@ -198,7 +198,8 @@ def _leader(standing: Standing, facts: StudyFacts) -> list[str]:
     best, rival, metric = standing.best(), standing.rival(), standing.metrics[0]
     if best is None or best.values is None:
         return ["No policy has a score yet."]
-    head = f"**{'Leader of the first round' if facts.verdict else 'Best so far'}: `{best.name}`, {metric} = {_number(best.values[0])}**"
+    who = "Leader of the first round" if facts.verdict else "Best so far"
+    head = f"**{who}: `{best.name}`, {metric} = {_number(best.values[0])}**"
     if best.baseline:
         head += ", a naive strategy: no learnt policy is ahead of it."
     elif rival is not None and rival.values is not None:
