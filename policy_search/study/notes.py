@@ -12,11 +12,12 @@ from policy_search.study.standing import Entry, Standing
 
 LEADERS = 5
 _FAMILIES = {
-    "searched": "Learnt by the relaxed search",
-    "stacked": "All operations in sequence, each with a probability",
-    "choice": "One of the operations for each image",
-    "stacked_searched": "Sub-policies of a searched policy in sequence, each with a probability",
-    "choice_searched": "One of the sub-policies of a searched policy for each image",
+    "searched": "Learnt by the relaxed search from the source alone",
+    "targeted": "Learnt by the relaxed search from unlabelled images of the targets",
+    "stacked": "All naive strategies in sequence, each with a probability",
+    "choice": "One of the naive strategies for each image",
+    "stacked_searched": "The sub-policies of a searched policy in sequence, each with a probability",
+    "choice_searched": "One of the sub-policies of a searched policy for each image, by new weights",
     "naive": "A naive strategy, to be beaten",
 }
 

@@ -95,7 +95,7 @@ class FakeDetect:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
-        self.fails = ""
+        self.fails, self.code = "", 1
 
     def __call__(self, command: list[str], *, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
@@ -103,7 +103,9 @@ class FakeDetect:
         given = dict(zip(command[4::2], command[5::2], strict=True))
         out = Path(given["--out"])
         if self.fails:
-            return subprocess.CompletedProcess(command, 1, None, f"Traceback …\n  deep inside\n{self.fails}\n\n")
+            return subprocess.CompletedProcess(
+                command, self.code, None, f"Traceback …\n  deep inside\n{self.fails}\n\n"
+            )
         out.mkdir(parents=True, exist_ok=True)
         if command[3] == "pretrain":
             (out / "model.pth").write_bytes(b"base")
@@ -356,6 +358,12 @@ def test_a_report_of_a_fine_tune_is_the_score_of_a_shorter_one(
 def test_an_error_of_the_command_is_its_last_line(data: StudyData, tmp_path: Path, fake: FakeDetect) -> None:
     fake.fails = "error: loss is not finite at iteration 3"
     with pytest.raises(DetectError, match=r"`detect pretrain` ended with exit code 1: error: loss is not finite"):
+        Ap50Objective(data, tmp_path).score(DARK, seed=0)
+
+
+def test_a_command_that_was_stopped_is_no_failed_policy(data: StudyData, tmp_path: Path, fake: FakeDetect) -> None:
+    fake.fails, fake.code = "interrupted", 130
+    with pytest.raises(KeyboardInterrupt):
         Ap50Objective(data, tmp_path).score(DARK, seed=0)
 
 
