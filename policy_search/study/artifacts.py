@@ -25,6 +25,7 @@ from policy_search.cells.files import replacing
 from policy_search.study.attributes import read_attributes, trial_attributes, write_attributes
 from policy_search.study.loss_figure import loss_svg
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts, study_note, trial_note
+from policy_search.study.patience import StorageLostError
 from policy_search.study.probe import ProbeSample
 from policy_search.study.quick_sheet import sheet_png, sources
 from policy_search.study.standing import standing
@@ -111,7 +112,10 @@ class Gallery:
             losses, steps: see `loss_svg`; without a loss there is no figure.
 
         Returns:
-            None, or a sentence on what is not shown and why. It does not raise: a picture is never worth a score.
+            None, or a sentence on what is not shown and why: a picture is never worth a score.
+
+        Raises:
+            StorageLostError: the storage is away for longer than the study waits; nothing else is raised.
         """
         try:
             files, problems = self._files(document, losses or {}, steps or {})
@@ -127,6 +131,8 @@ class Gallery:
             write_attributes(
                 study._storage, study._study_id, attributes, remove=old, trials={trial._trial_id: metadata}
             )
+        except StorageLostError:
+            raise  # the run itself cannot go on
         except Exception as error:
             problems = [_reason(error)]
         if not problems:
@@ -141,7 +147,10 @@ class Gallery:
             facts: of the study; `trials_url` is filled in here.
 
         Returns:
-            None, or a sentence on what is not shown and why. It does not raise.
+            None, or a sentence on what is not shown and why.
+
+        Raises:
+            StorageLostError: as for `show_trial`.
         """
         try:
             stand = standing(study.get_trials(deepcopy=False), self._metrics, self._directions)
@@ -151,6 +160,8 @@ class Gallery:
             for name, figure in study_figures(stand).items():
                 attributes[f"dashboard:plot_data:{name}:0"] = figure
             write_attributes(study._storage, study._study_id, attributes, remove=old)
+        except StorageLostError:
+            raise
         except Exception as error:
             return f"the dashboard's note on the study is not up to date ({_reason(error)}); the study goes on"
         return None

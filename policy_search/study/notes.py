@@ -117,7 +117,8 @@ def study_note(standing: Standing, facts: StudyFacts, data: DataFacts) -> str:
     best, run = "policy.json", shlex.quote(facts.run)
     if facts.second_round:
         best = shlex.quote(f"{facts.run}/best.json")
-        lines += [f"The winner goes to `{facts.run}/best.json` once the second round is over.", ""]
+        over = "The winner is" if facts.verdict else "Once the second round is over, the winner is"
+        lines += [f"{over} in `{facts.run}/best.json`.", ""]
     lines += ["Every trial's page has the trial's own `policy.json`, among its artifacts.", ""]
     lines += ["```", f"policy-search report {run}", f"policy-search show {best}"]
     lines += [f"detect finetune --policy {best} --data {shlex.quote(data.name)} --weights BASE_MODEL", "```"]
@@ -198,7 +199,8 @@ def _leader(standing: Standing, facts: StudyFacts) -> list[str]:
     best, rival, metric = standing.best(), standing.rival(), standing.metrics[0]
     if best is None or best.values is None:
         return ["No policy has a score yet."]
-    head = f"**{'Leader' if facts.verdict else 'Best so far'}: `{best.name}`, {metric} = {_number(best.values[0])}**"
+    who = "Leader of the first round" if facts.verdict else "Best so far"
+    head = f"**{who}: `{best.name}`, {metric} = {_number(best.values[0])}**"
     if best.baseline:
         head += ", a naive strategy: no learnt policy is ahead of it."
     elif rival is not None and rival.values is not None:
@@ -241,8 +243,8 @@ def _lines(entries: Sequence[Entry], facts: StudyFacts) -> list[str]:
 
 
 def _how_far(standing: Standing, facts: StudyFacts) -> str:
-    parts = [f"{standing.count('complete')} of {facts.wanted} trials complete", f"{standing.count('running')} running"]
-    for state, words in (("pruned", "given up early"), ("fail", "failed")):
+    parts = [f"{standing.count('complete')} of {facts.wanted} trials complete"]
+    for state, words in (("running", "running"), ("pruned", "given up early"), ("fail", "failed")):
         if standing.count(state):
             parts.append(f"{standing.count(state)} {words}")
     return f"Progress: {', '.join(parts)}."

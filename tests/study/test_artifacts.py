@@ -21,6 +21,7 @@ from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_ve
 from policy_search.augment import PolicyDocument, baseline
 from policy_search.study.artifacts import KEEP, LOSSES, POLICY, SHEET, Gallery
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts
+from policy_search.study.patience import StorageLostError
 from policy_search.study.quick_sheet import sheet_png, sources
 from tests.study.conftest import culture
 
@@ -186,6 +187,18 @@ def test_a_storage_that_is_gone_is_told(study, tmp_path):
     (tmp_path / "study.db").unlink()
     assert "no such table" in shown.show_trial(study, trial, baseline("flip"), FACTS)
     assert "not up to date" in shown.show_study(study, StudyFacts("run", 2))
+
+
+def test_a_storage_that_is_lost_for_good_ends_the_run(study, tmp_path):
+    class Patience:
+        def repeat(self, attempt):
+            raise StorageLostError("the storage is away")
+
+    study._storage._backend.patience = Patience()
+    with pytest.raises(StorageLostError):
+        gallery(tmp_path / "art").show_trial(study, study.ask(), baseline("flip"), FACTS)
+    with pytest.raises(StorageLostError):
+        gallery(tmp_path / "art").show_study(study, StudyFacts("run", 2))
 
 
 def test_the_study_note_is_brought_up_to_date_and_keeps_what_people_wrote(study, tmp_path):

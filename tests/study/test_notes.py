@@ -157,6 +157,9 @@ def test_a_leading_baseline_is_not_sold_as_a_discovery():
 def test_the_second_rounds_verdict_takes_the_place_of_the_warning():
     note = study_note(SO_FAR, StudyFacts("r", 2, verdict="x beats y."), REAL)
     assert "**Second round:** x beats y." in note
+    assert "Leader of the first round" in note
+    assert "The winner is in `r/best.json`." in note
+    assert "Progress: 2 of 2 trials complete." in note
     assert "fresh seeds, and decides" not in note
 
 
