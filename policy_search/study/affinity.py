@@ -66,7 +66,7 @@ class AffinityDiversityObjective:
         clean, without = self.prepare(seed)
         losses = self._losses(document, seed)
         values = (self._affinity(document, seed, clean), _end(losses) / _end(without))
-        shown = {"under the policy": thinned(losses), "untouched": thinned(without)}
+        shown = {"probe: loss under the policy": thinned(losses), "probe: loss on untouched images": thinned(without)}
         return Score(values, {}, time.perf_counter() - started, shown)
 
     def prepare(self, seed: int) -> tuple[float, tuple[float, ...]]:

@@ -84,7 +84,9 @@ class Ap50Objective:
         for share in self.settings.checks if report is not None else ():
             report(share, _mean(self._finetune(document, share, seed)[0]))
         found, losses = self._finetune(document, 1.0, seed)
-        return Score((_mean(found),), found, time.perf_counter() - started, {"fine-tune": losses} if losses else {})
+        return Score(
+            (_mean(found),), found, time.perf_counter() - started, {"fine-tune: loss": losses} if losses else {}
+        )
 
     def prepare(self) -> tuple[Exported, Path]:
         """The exported data, and the base model: what all policies have in common, made now unless it is there."""

@@ -182,14 +182,12 @@ class FirstRound:
     ) -> None:
         if self._bench.gallery is None:
             return
-        scored = score.losses if score else {}
-        # The figure groups curves by what stands before the colon.
-        losses = {name if ": " in name else f"{self._bench.objective.name}: {name}": v for name, v in scored.items()}
+        losses = {**made.losses, **(score.losses if score else {})}
         facts = TrialFacts(
             proposal.name, proposal.family, score.values if score else None, score.domains if score else {}, seconds,
             _remark(made, score, repeated),
         )  # fmt: skip
-        warning = self._bench.gallery.show_trial(self.study, trial, made.document, facts, {**made.losses, **losses})
+        warning = self._bench.gallery.show_trial(self.study, trial, made.document, facts, losses)
         if warning is not None:
             self._bench.tell(warning)
 

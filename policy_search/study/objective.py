@@ -21,7 +21,8 @@ class Score:
         values: one for each of the objective's metrics, in their order.
         domains: where the scalar score comes from: its parts by validation domain or target; may be empty.
         seconds: wall seconds.
-        losses: name -> values step by step, of what was trained on the way; may be empty. For people to look at.
+        losses: `stage: quantity` -> values step by step, of what was trained on the way; may be empty. For people to
+            look at: those of one stage are drawn together.
     """
 
     values: tuple[float, ...]

@@ -60,7 +60,9 @@ class ProbeObjective:
         """See `Objective`. Reports at a quarter and at half of the training, on one image of every domain."""
         started = time.perf_counter()
         found = self.probe(document, seed=seed, report=report)
-        return Score((found.value,), found.domains, time.perf_counter() - started, {"probe": thinned(found.losses)})
+        return Score(
+            (found.value,), found.domains, time.perf_counter() - started, {"probe: loss": thinned(found.losses)}
+        )
 
 
 def thinned(values: Sequence[float], points: int = POINTS) -> tuple[float, ...]:

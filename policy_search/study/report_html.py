@@ -106,6 +106,8 @@ def _summary(record: RunRecord, title: str) -> str:
 
 def _importance(found: Sequence[FamilyImportance]) -> str:
     parts = []
+    if not found:
+        return html.section("Parameter importance", html.text("Several metrics have no one importance."))
     for family in found:
         parts.append(f"<h3>{escape(family.family)}</h3>")
         if not family.parameters:

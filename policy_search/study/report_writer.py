@@ -56,7 +56,7 @@ def _parts(record: RunRecord, made: Origin, root: Path | None) -> Parts:
     shown = subjects(record)
     return Parts(
         origin=made,
-        importances=importances(record.trials, record.directions[0]),
+        importances=importances(record.trials, record.directions[0]) if len(record.directions) == 1 else (),
         settings=settings(record.trials),
         history=_history(record) if record.rows else None,
         second_round=second_round_figure(record.finalists, record.judged) if record.verdict else None,

@@ -250,7 +250,7 @@ def test_a_strong_policy_confuses_the_network_and_makes_it_work(make: Callable[[
     affinity, diversity = score.values
     assert -1 <= affinity < -0.2
     assert diversity > 1.1
-    assert set(score.losses) == {"under the policy", "untouched"}
+    assert set(score.losses) == {"probe: loss under the policy", "probe: loss on untouched images"}
 
 
 def test_faint_images_in_training_help_the_probe_on_faint_images(make: Callable[[str], Objective]) -> None:
@@ -261,7 +261,7 @@ def test_faint_images_in_training_help_the_probe_on_faint_images(make: Callable[
         for policy in (baseline("none"), PolicyDocument.from_compose(A.Compose([fainter])))
     )
     assert faint.domains["faint"] > still.domains["faint"] + 0.1
-    assert len(faint.losses["probe"]) == QUICK.steps
+    assert len(faint.losses["probe: loss"]) == QUICK.steps
 
 
 def test_a_check_of_the_probe_looks_at_one_image_of_every_domain(
@@ -427,7 +427,7 @@ def test_a_real_fine_tune_repeats(data: StudyData, tmp_path: Path) -> None:
     first, again = (objective.score(baseline("flip"), seed=1) for _ in range(2))
     assert first.values == again.values
     assert first.losses == again.losses
-    assert first.losses["fine-tune"][0] > 0
+    assert first.losses["fine-tune: loss"][0] > 0
     assert set(first.domains) == {"first"}
     assert 0 <= first.value <= 1
     with pytest.raises(DetectError, match="no weights at"):

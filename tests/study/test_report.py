@@ -25,6 +25,7 @@ from scipy import stats
 from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig, SearchConfig
+from policy_search.study import runner
 from policy_search.study.data import StudyData
 from policy_search.study.finals import fresh_seeds
 from policy_search.study.making import Learnt
@@ -33,7 +34,7 @@ from policy_search.study.report_writer import write_run_report
 from policy_search.study.runner import run_study
 from policy_search.study.space import Knobs
 from tests.conftest import write_livecell
-from tests.study.test_runner import Rule, fake_learning
+from tests.study.test_runner import Rule, Twofold, fake_learning
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -284,6 +285,44 @@ def test_an_interrupted_run_says_how_far_it_is(tmp_path: Path, root: Path, stop_
     assert "beats the best baseline" not in words + markdown.read_text()
     outcome = run_study(config, objective=Rule(0.1), learn=fake_learning)
     assert outcome.verdict.sentence in Page(write_run_report(tmp_path)[0].read_text()).words
+
+
+def test_several_metrics_have_a_column_each_and_a_front(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "judge_of", lambda objective, config, data: Rule(0.1))
+    config = RunConfig(
+        data="A172", root=root, out=tmp_path, trials=8, final_seeds=2, finalists=1, objective="affinity-diversity"
+    )
+    run_study(config, objective=Twofold(), learn=fake_learning)
+    html, markdown, said = write_run_report(tmp_path)
+    page = Page(html.read_text())
+    assert said.startswith("Finished: 8 complete trials")
+    values = {row["trial"]: row["values"] for row in log(tmp_path)}
+    rows = page.table("First round: all trials, one seed")
+    assert {int(r["trial"]): (r["affinity"], r["diversity"]) for r in rows} == {
+        k: (f"{v[0]:.3f}", f"{v[1]:.3f}") for k, v in values.items()
+    }
+    front = {
+        k for k, v in values.items()
+        if not any(all(a >= b for a, b in zip(w, v, strict=True)) and w != v for w in values.values())
+    }  # fmt: skip
+    assert {int(r["trial"]) for r in rows if r["remark"] == "on the Pareto front"} == front
+    assert [int(r["trial"]) for r in rows[: len(front)]] == [int(r["trial"]) for r in rows if int(r["trial"]) in front]
+    assert "The second round is decided by another one: rule" in page.words
+    assert "Several metrics have no one importance" in page.words
+    assert "| affinity | diversity |" in markdown.read_text()
+    assert f"second round took {seconds_of_second_round(tmp_path):.1f} seconds" in page.words
+
+
+def seconds_of_second_round(folder: Path) -> float:
+    """Straight from the database."""
+    with sqlite3.connect(folder / "study.db") as connection:
+        found = connection.execute(
+            "SELECT a.value_json FROM trial_user_attributes a JOIN trials USING (trial_id) "
+            "JOIN studies USING (study_id) WHERE study_name LIKE '% second round' AND key = 'seconds'"
+        ).fetchall()
+    return sum(float(value) for (value,) in found)
 
 
 def test_a_longer_run_does_not_pass_off_the_old_winner(copy: Path) -> None:
