@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
 
+from policy_search.study.order import pareto_front
 from policy_search.study.verdict import Direction
 
 Values = tuple[float, ...]
@@ -83,19 +84,13 @@ class Standing:
 
         Entries with equal values stand for the same point: the first one is kept.
         """
-        scored = [(entry, entry.values) for entry in self.ranked() if entry.values is not None]
-        front: list[Entry] = []
-        seen: set[Values] = set()
-        for entry, values in scored:
-            beaten = any(self._dominates(other, values) for _, other in scored)
-            if not beaten and values not in seen:
-                front.append(entry)
-                seen.add(values)
-        return front
-
-    def _dominates(self, values: Values, other: Values) -> bool:
-        gains = self.gain(values, other)
-        return min(gains) >= 0 and max(gains) > 0
+        scored = self.ranked()
+        on_front = pareto_front([entry.values or () for entry in scored], self.directions)
+        front: dict[Values, Entry] = {}
+        for position, entry in enumerate(scored):
+            if position in on_front:
+                front.setdefault(entry.values or (), entry)
+        return list(front.values())
 
 
 def entry_of(trial: FrozenTrial) -> Entry:
