@@ -46,6 +46,7 @@ from policy_search.study.opening import (
     open_study,
 )
 from policy_search.study.provenance import best_document
+from policy_search.study.report_storage import stored_storage
 from policy_search.study.scorebook import ScoreBook
 from policy_search.study.slots import Slots
 from policy_search.study.storage import StudyStorage, check_url, default_url, open_storage
@@ -190,11 +191,12 @@ def join_study(
     with ExitStack() as held:
         held.enter_context(_quiet_optuna())
         held.enter_context(one_thread())
-        check_url(url)
-        storage = held.enter_context(open_storage(url, tell=_note(tell)))
-        study = load_shared(storage, url, name)
-        config = config_in(study, out=out, root=root, artifacts=artifacts, weights=weights, storage=url)
+        config = config_of(url, name, out=out, root=root, artifacts=artifacts, weights=weights)
         data = _data(config)
+        storage = held.enter_context(
+            open_storage(url, heartbeat=config.heartbeat, owner="policy-search worker", tell=_note(tell, config))
+        )
+        study = load_shared(storage, url, name)
         check_data(study, url, config, data.fingerprint)
         objective = objective or build_objective(config, data)
         folder = RunFolder(out)
@@ -206,13 +208,18 @@ def join_study(
 
 
 def config_of(url: str, name: str, **local: Any) -> RunConfig:
-    """The configuration of a study in a storage, as it is on this machine; `local`: out, root, artifacts.
+    """The configuration of a study in a storage, as it is on this machine; nothing is written there.
+
+    Args:
+        url: of the storage.
+        name: of the study.
+        local: out, root, artifacts, weights of this machine.
 
     Raises:
         InputError: no such storage or study.
     """
     check_url(url)
-    with _quiet_optuna(), open_storage(url) as storage:
+    with _quiet_optuna(), stored_storage(url) as storage:
         return config_in(load_shared(storage, url, name), storage=url, **local)
 
 
