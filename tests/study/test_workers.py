@@ -64,10 +64,11 @@ def results(folder: Path, url: str) -> dict[str, Any]:
         del found["seconds"]
     with stored_study(url, "x" + SUFFIX) as second:
         scores = scores_of(second, slots_of(second))
+    report, _, _ = (folder / "report.md").read_text().partition("## Cost")
     return {
         "log": log,
         "best": best,
-        "report": re.sub(r"(?<![\d.])\d+\.\d(?!\d)", "(seconds)", (folder / "report.md").read_text()),
+        "report": re.sub(r"(?<![\d.])\d+\.\d(?!\d)", "(seconds)", report),
         "policies": {path.parent.name: json.loads(path.read_text()) for path in folder.glob("trials/*/policy.json")},
         "second round": scores.values,
         "second round's errors": scores.errors,
@@ -235,6 +236,7 @@ def test_a_policy_that_kills_its_worker_is_given_up(
                 running[start] = start()
         time.sleep(0.05)
     running[worker].succeed()
+    print([(s, st) for s, st, _ in table(postgres_server, postgres_url)["x"]], [p.lines for p in players.all], deaths)
     assert deaths == 4
     log = [json.loads(line) for line in (players.folder / "owner" / "log.jsonl").read_text().splitlines()]
     failed = [row for row in log if row["state"] == "fail"]
