@@ -14,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 
 from policy_search.augment import PolicyDocument
+from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.relaxed.threads import one_thread
 from policy_search.study import report
@@ -49,8 +50,8 @@ from policy_search.study.provenance import best_document
 from policy_search.study.report_storage import stored_storage
 from policy_search.study.scorebook import ScoreBook
 from policy_search.study.slots import Slots
-from policy_search.study.storage import StudyStorage, check_url, default_url, open_storage
-from policy_search.study.storage_url import is_sqlite
+from policy_search.study.storage import StorageLostError, StudyStorage, check_url, default_url, open_storage
+from policy_search.study.storage_url import is_sqlite, without_password
 from policy_search.study.stored_policies import has_policy, policy_content
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of, work
@@ -131,8 +132,15 @@ def run_study(
         storage = held.enter_context(
             open_storage(url, heartbeat=config.heartbeat, owner="policy-search run", tell=lines)
         )
-        folder.claim(config, data.fingerprint)
-        study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
+        kept = config.model_copy(update={"storage": config.storage and without_password(config.storage)})
+        folder.claim(kept, data.fingerprint)
+        try:
+            study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
+        except InputError as error:
+            # Another run's study: the folder must not look as if it had begun it when the command is repeated.
+            if not begun and not isinstance(error, StorageLostError):
+                folder.unclaim()
+            raise
         lines(f"{len(data.train)} training images; scored on {data.validation}")
         rounds = _Rounds(config, data, objective, learn or _relaxed_search, storage, url, folder, study, tell)
         final = rounds.work()

@@ -145,7 +145,7 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
     try:
         study.optimize(objective, n_trials=1, catch=(Exception,))
     except KeyboardInterrupt:
-        _give_back(storage, trial_id)
+        _give_back(study, storage, trial_id, slots)
         raise
     except Exception as error:
         lost = lost_storage(error)
@@ -153,7 +153,7 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
             raise lost from None
         # Ctrl-C while Optuna closes a trial ends in another error, to which it is the context.
         if isinstance(error.__context__, KeyboardInterrupt):
-            _give_back(storage, trial_id)
+            _give_back(study, storage, trial_id, slots)
             raise KeyboardInterrupt from None
         # A trial may have been given to another worker, as this one had shown no sign of life (a laptop that was
         # asleep). Optuna says so in several ways, all of them after the fact.
@@ -166,12 +166,17 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
     return trial.user_attrs.get(ERROR) if trial.state == TrialState.FAIL else None
 
 
-def _give_back(storage: StudyStorage, trial_id: int) -> None:
-    """Free the slot of an interrupted trial that Optuna had no time to close."""
+def _give_back(study: optuna.Study, storage: StudyStorage, trial_id: int, before: Slots) -> None:
+    """Free the slot of an interrupted trial that Optuna had no time to close, or not even to hand over (id -1)."""
+    own = [trial_id]
+    if trial_id < 0:  # the claim lock is still held: what has begun to run since is our own
+        others = {trial._trial_id for trial in before.pending.values() if trial.state == TrialState.RUNNING}
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        own = [trial._trial_id for trial in running if trial._trial_id not in others]
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        if trial_id >= 0:
-            storage.set_trial_attrs(trial_id, user={INTERRUPTED: True})
-            storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        for each in own:
+            storage.set_trial_attrs(each, user={INTERRUPTED: True})
+            storage.set_trial_state_values(each, TrialState.FAIL)
 
 
 def _fail_stale(study: optuna.Study) -> None:
