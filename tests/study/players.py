@@ -21,6 +21,7 @@ from policy_search.augment import PolicyDocument
 from policy_search.config import RunConfig
 from policy_search.study import runner, worker
 from policy_search.study.objective import Report, Score
+from tests.conftest import write_livecell
 from tests.study.test_runner import Rule, fake_learning
 
 KILLED = 9  # exit code of a process that a deadly policy has ended
@@ -184,6 +185,12 @@ class Players:
         """End all that still run."""
         for player in self.all:
             player.close()
+
+
+@pytest.fixture(scope="session")
+def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of all studies."""
+    return write_livecell(tmp_path_factory.mktemp("data"), {"A172": {"train": 2, "val": 1, "test": 1}}, cells=4)
 
 
 @pytest.fixture
