@@ -60,6 +60,7 @@ def test_a_policy_that_kills_its_worker_is_given_up(
     assert [row["trial"] for row in log] == list(range(len(log)))
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_signals_free_the_slot_at_once(postgres_server: Server, postgres_url: str, tmp_path: Path) -> None:
     # A probe that trains for ever, and signs of life so seldom that waiting for them to stop would take minutes.
     config = RunConfig(
