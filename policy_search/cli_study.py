@@ -52,7 +52,10 @@ def run(
     ] = False,
     storage: Annotated[
         str | None,
-        typer.Option(help="postgresql://… for several workers, or sqlite:///FILE. Default: sqlite:///OUT/study.db."),
+        typer.Option(
+            help="postgresql://USER@HOST/DATABASE for several workers (password: PGPASSWORD or ~/.pgpass), or "
+            "sqlite:///FILE. Default: sqlite:///OUT/study.db."
+        ),
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name. Default: DATA seed N.")] = None,
     parallel: Annotated[

@@ -86,7 +86,7 @@ class Finals:
 
     def finished(self, trial: FrozenTrial, slots: Slots) -> None:
         slot = trial.user_attrs[SLOT]
-        if slot in slots.finished:
+        if slot in slots.finished and slots.finished[slot].number == trial.number:
             self._finished(self._listed()[slot], trial, self._count(slots))
 
     def watch(self, slots: Slots) -> None:

@@ -124,9 +124,9 @@ class FirstRound:
                 self._show(trial, proposal, made, score, time.perf_counter() - started, repeated)
 
     def finished(self, trial: FrozenTrial, slots: Slots) -> None:
-        slot = trial.user_attrs[SLOT]
-        if slot in slots.finished:
-            self._finished(row_of(slots.finished[slot]), slots)
+        result = slots.finished.get(trial.user_attrs[SLOT])
+        if result is not None and result.number == trial.number:  # else it was cut off, and perhaps done by another
+            self._finished(row_of(result), slots)
 
     def watch(self, slots: Slots) -> None:
         self._watch(slots)

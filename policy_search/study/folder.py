@@ -1,6 +1,6 @@
 """The run folder: one owner at a time, one configuration, and everything in it written in one step.
 
-config.json     the configuration and the data's fingerprint
+config.json     the configuration, without a password, and the data's fingerprint
 log.jsonl       one line per finished trial
 trials/NNN/     policy.json of trial NNN
 scores.jsonl    what this process has measured (see scorebook)
@@ -69,6 +69,10 @@ class RunFolder:
         if file.is_file():
             self._compare(file, {**config.identity(), "fingerprint": fingerprint})
         write_json(file, {**config.model_dump(mode="json"), "fingerprint": fingerprint})
+
+    def unclaim(self) -> None:
+        """Take a claim back that no run has come of."""
+        (self.path / "config.json").unlink(missing_ok=True)
 
     def _compare(self, file: Path, wanted: Mapping[str, Any]) -> None:
         try:

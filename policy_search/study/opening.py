@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from policy_search.cells.errors import InputError
@@ -64,7 +65,7 @@ def open_study(
         return study
 
 
-def load_shared(storage: StudyStorage, url: str, name: str) -> optuna.Study:
+def load_shared(storage: RDBStorage, url: str, name: str) -> optuna.Study:
     """A study that some run has begun.
 
     Raises:

@@ -122,7 +122,10 @@ def refusal(parts: URL, url: str, error: SQLAlchemyError | StorageInternalError)
             f'owner run `GRANT CREATE ON SCHEMA public TO "{parts.username}"`, or name a database of your own'
         )
     if "authentication failed" in low or "no password supplied" in low or 'role "' in low:
-        return InputError(f"--storage {shown}: the server refuses this user or password ({text}). Check both")
+        return InputError(
+            f"--storage {shown}: the server refuses this user or password ({text}). Check both; a password is taken "
+            "from the URL, from the environment variable PGPASSWORD or from ~/.pgpass, and never kept in a run folder"
+        )
     if "database" in low and "does not exist" in low:
         return InputError(
             f"--storage {shown}: the server has no database {parts.database!r}. Make it with "

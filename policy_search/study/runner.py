@@ -14,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial
 
 from policy_search.augment import PolicyDocument
+from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.relaxed.threads import one_thread
 from policy_search.study import report
@@ -46,10 +47,11 @@ from policy_search.study.opening import (
     open_study,
 )
 from policy_search.study.provenance import best_document
+from policy_search.study.report_storage import stored_storage
 from policy_search.study.scorebook import ScoreBook
 from policy_search.study.slots import Slots
-from policy_search.study.storage import StudyStorage, check_url, default_url, open_storage
-from policy_search.study.storage_url import is_sqlite
+from policy_search.study.storage import StorageLostError, StudyStorage, check_url, default_url, open_storage
+from policy_search.study.storage_url import is_sqlite, without_password
 from policy_search.study.stored_policies import has_policy, policy_content
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of, work
@@ -130,8 +132,15 @@ def run_study(
         storage = held.enter_context(
             open_storage(url, heartbeat=config.heartbeat, owner="policy-search run", tell=lines)
         )
-        folder.claim(config, data.fingerprint)
-        study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
+        kept = config.model_copy(update={"storage": config.storage and without_password(config.storage)})
+        folder.claim(kept, data.fingerprint)
+        try:
+            study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
+        except InputError as error:
+            # Another run's study: the folder must not look as if it had begun it when the command is repeated.
+            if not begun and not isinstance(error, StorageLostError):
+                folder.unclaim()
+            raise
         lines(f"{len(data.train)} training images; scored on {data.validation}")
         rounds = _Rounds(config, data, objective, learn or _learner(config), storage, url, folder, study, tell)
         final = rounds.work()
@@ -190,11 +199,12 @@ def join_study(
     with ExitStack() as held:
         held.enter_context(_quiet_optuna())
         held.enter_context(one_thread())
-        check_url(url)
-        storage = held.enter_context(open_storage(url, tell=_note(tell)))
-        study = load_shared(storage, url, name)
-        config = config_in(study, out=out, root=root, artifacts=artifacts, weights=weights, storage=url)
+        config = config_of(url, name, out=out, root=root, artifacts=artifacts, weights=weights)
         data = _data(config)
+        storage = held.enter_context(
+            open_storage(url, heartbeat=config.heartbeat, owner="policy-search worker", tell=_note(tell, config))
+        )
+        study = load_shared(storage, url, name)
         check_data(study, url, config, data.fingerprint)
         objective = objective or build_objective(config, data)
         folder = RunFolder(out)
@@ -206,13 +216,18 @@ def join_study(
 
 
 def config_of(url: str, name: str, **local: Any) -> RunConfig:
-    """The configuration of a study in a storage, as it is on this machine; `local`: out, root, artifacts.
+    """The configuration of a study in a storage, as it is on this machine; nothing is written there.
+
+    Args:
+        url: of the storage.
+        name: of the study.
+        local: out, root, artifacts, weights of this machine.
 
     Raises:
         InputError: no such storage or study.
     """
     check_url(url)
-    with _quiet_optuna(), open_storage(url) as storage:
+    with _quiet_optuna(), stored_storage(url) as storage:
         return config_in(load_shared(storage, url, name), storage=url, **local)
 
 

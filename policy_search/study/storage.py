@@ -11,8 +11,6 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
@@ -46,7 +44,6 @@ __all__ = [
     "redacted",
 ]
 
-MAX_RETRIES = 3
 Tell = Callable[[str], None]
 
 
@@ -62,7 +59,7 @@ def open_storage(
     Args:
         url: sqlite:///PATH, for one process at a time; or postgresql://USER:PASSWORD@HOST/DATABASE, for any number.
         heartbeat: PostgreSQL: seconds between a trial's signs of life; without one for twice as long a trial counts
-            as dead and waits again, up to 3 times. SQLite has none: its lock says who is alive.
+            as dead and is failed, so that its slot is free (see `slots`). SQLite has none: its lock says who is alive.
         owner: what this process does ("policy-search run"), for the sentence that a second process gets.
         patience: seconds for which the storage may be away in the middle of a run before `StorageLostError` is raised.
         tell: is given one line when the storage goes away and one when it is back; may be called from any thread.
@@ -150,19 +147,6 @@ def _open_postgres(parts: URL, url: str, heartbeat: int, patience: float, tell: 
                 skip_table_creation=exists,
                 heartbeat_interval=heartbeat,
                 grace_period=2 * heartbeat,
-                heartbeat_stale_trial_callback=retry_stale,
             )  # fmt: skip
     except (SQLAlchemyError, StorageInternalError) as error:
         raise postgres.refusal(parts, url, error) from None
-
-
-def retry_stale(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue a dead trial again, with its parameters and user attributes, at most 3 times.
-
-    The rungs of Hyperband that it had passed are not copied: as a trial of another number it climbs other ones.
-    """
-    for key in [k for k in trial.system_attrs if k.startswith("completed_rung_")]:
-        del trial.system_attrs[key]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)

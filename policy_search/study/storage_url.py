@@ -88,6 +88,15 @@ def redacted(url: str) -> str:
     return re.sub(rf"([?&](?:{options})=)[^&]*", r"\1***", hidden)
 
 
+def without_password(url: str) -> str:
+    """The URL as it may be kept in a file. The server's own library finds the password in PGPASSWORD or ~/.pgpass."""
+    if is_sqlite(url):
+        return url
+    parts = make_url(url).difference_update_query(_SECRET_OPTIONS)
+    bare = URL.create(parts.drivername, parts.username, None, parts.host, parts.port, parts.database, parts.query)
+    return bare.render_as_string()
+
+
 def passwords(parts: URL) -> tuple[str, ...]:
     """Everything in a URL that messages must not hold."""
     found = [str(parts.password) if parts.password else "", *(str(parts.query.get(o, "")) for o in _SECRET_OPTIONS)]

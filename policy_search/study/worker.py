@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import optuna
@@ -21,7 +22,8 @@ MOST_FAILURES = 6  # one after another in one process: then it is not the polici
 
 
 class _ClaimLostError(Exception):
-    """The server was restarted while the claim was made: another worker may have claimed the same slot."""
+    """The server was restarted while the claim was made: another worker may have claimed the same slot, or have taken
+    the trial that was meant for this one, so that Optuna made a trial of no slot."""
 
 
 class StudyBrokenError(RuntimeError):
@@ -120,9 +122,10 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
         started = time.perf_counter()
         ending: tuple[str, Any] | None = None
         try:
-            if not release():
+            slot = trial.user_attrs.get(SLOT)
+            if not release() or slot is None or slot in slots.finished:
                 raise _ClaimLostError
-            return work_round.perform(trial, trial.user_attrs[SLOT], slots)
+            return work_round.perform(trial, slot, slots)
         except StorageLostError:
             started = math.inf  # nothing more can be told
             raise
@@ -141,18 +144,39 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
 
     try:
         study.optimize(objective, n_trials=1, catch=(Exception,))
+    except KeyboardInterrupt:
+        _give_back(study, storage, trial_id, slots)
+        raise
     except Exception as error:
         lost = lost_storage(error)
         if lost is not None:
             raise lost from None
+        # Ctrl-C while Optuna closes a trial ends in another error, to which it is the context.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            _give_back(study, storage, trial_id, slots)
+            raise KeyboardInterrupt from None
         # A trial may have been given to another worker, as this one had shown no sign of life (a laptop that was
         # asleep). Optuna says so in several ways, all of them after the fact.
         if number < 0 or not storage.get_trial(trial_id).state.is_finished():
             raise
     trials = study.get_trials(deepcopy=False)
     trial = next(t for t in reversed(trials) if t.number == number)
-    work_round.finished(trial, read_slots(trials))
+    if SLOT in trial.user_attrs:
+        work_round.finished(trial, read_slots(trials))
     return trial.user_attrs.get(ERROR) if trial.state == TrialState.FAIL else None
+
+
+def _give_back(study: optuna.Study, storage: StudyStorage, trial_id: int, before: Slots) -> None:
+    """Free the slot of an interrupted trial that Optuna had no time to close, or not even to hand over (id -1)."""
+    own = [trial_id]
+    if trial_id < 0:  # the claim lock is still held: what has begun to run since is our own
+        others = {trial._trial_id for trial in before.pending.values() if trial.state == TrialState.RUNNING}
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        own = [trial._trial_id for trial in running if trial._trial_id not in others]
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        for each in own:
+            storage.set_trial_attrs(each, user={INTERRUPTED: True})
+            storage.set_trial_state_values(each, TrialState.FAIL)
 
 
 def _fail_stale(study: optuna.Study) -> None:

@@ -214,7 +214,7 @@ def test_waiting_ends_with_patience(restless: Server) -> None:
     assert time.monotonic() - started < 4
 
 
-def test_a_dead_workers_trial_is_retried_once(postgres_url: str, processes: Processes) -> None:
+def test_a_dead_workers_trial_is_closed(postgres_url: str, processes: Processes) -> None:
     with open_storage(postgres_url, heartbeat=1) as storage:
         study = optuna.create_study(storage=storage, study_name="x")
         worker = processes.start(WORKER, postgres_url)
@@ -224,11 +224,9 @@ def test_a_dead_workers_trial_is_retried_once(postgres_url: str, processes: Proc
             says(poller, "ready")
         worker.kill()
         assert [poller.wait(20) for poller in pollers] == [0, 0]
-        dead, *copies = study.get_trials(deepcopy=False)
-        assert dead.state == optuna.trial.TrialState.FAIL
-        assert [c.state for c in copies] == [optuna.trial.TrialState.WAITING]
-        assert copies[0].user_attrs == {"slot": 3}
-        assert copies[0].params == dead.params
+        # No copy waits beside it: its slot is claimed anew like any other, by one worker.
+        trials = study.get_trials(deepcopy=False)
+        assert [(t.state, t.user_attrs) for t in trials] == [(optuna.trial.TrialState.FAIL, {"slot": 3})]
 
 
 def test_the_key_is_the_same_on_every_machine() -> None:

@@ -309,25 +309,6 @@ def test_time_without_a_server_makes_no_trial_stale(restless: Server) -> None:
         assert storage._get_stale_trial_ids(study._study_id) == [trial._trial_id]
 
 
-def test_a_dead_trials_copy_has_its_parameters_and_no_rungs(postgres_url: str) -> None:
-    with open_storage(postgres_url, heartbeat=1) as storage:
-        study = new_study(storage)
-        trial = study.ask()
-        x = trial.suggest_float("x", 0, 1)
-        trial.set_user_attr("slot", 7)
-        trial.storage.set_trial_system_attr(trial._trial_id, "completed_rung_0", 0.5)
-        trial.report(0.5, 1)
-        time.sleep(2.2)
-        optuna.storages.fail_stale_trials(study)
-        dead, copy = study.get_trials(deepcopy=False)
-        assert dead.state == TrialState.FAIL
-        assert (copy.state, copy.params, copy.user_attrs) == (TrialState.WAITING, {"x": x}, {"slot": 7})
-        assert copy.intermediate_values == {}
-        assert copy.system_attrs["retry_history"] == [0]
-        assert "completed_rung_0" not in copy.system_attrs
-        assert study.ask().number == 1
-
-
 def test_folder_of_the_server_is_gone_afterwards() -> None:
     pytest.importorskip("psycopg2")
     server = Server()
