@@ -20,7 +20,8 @@ import pytest
 from policy_search import cli
 from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells import files
-from policy_search.study import artifacts, runner, scorebook
+from policy_search.config import RunConfig, SearchConfig
+from policy_search.study import artifacts, previews, runner, scorebook, sqlite_file
 from policy_search.study.storage import open_storage
 from tests.conftest import ROOT, write_livecell
 from tests.study import quick
@@ -41,6 +42,7 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> quick.Quick:
     found = quick.Quick()
     monkeypatch.setattr(runner, "build_objective", lambda config, data: found)
     monkeypatch.setattr(runner, "_relaxed_search", quick.learn)
+    monkeypatch.setattr(previews, "save_preview", lambda *arguments, **options: None)  # most of a run's time here
     return found
 
 
@@ -109,7 +111,7 @@ def snapshot(folder: str = ".") -> dict[str, bytes]:
         (["run", "--data", "A172", "--artifacts", "file"], "cannot write into file: File exists. Choose another "
          "folder with --artifacts"),
         (["run", "--data", "A172", "--out", "file"], "cannot write into file: File exists"),
-        (["run", "--data", "A172", "--out", "search"], "search holds a run of another configuration"),
+        (["run", "--data", "A172", "--out", "search"], "search holds a run of "),
         (["run", "--data", "A172", "--out", "old"], "run of an earlier version of policy-search (it has no objective)"),
         (["resume"], "expected either STUDY, the folder of a run, or --storage with --study and --out"),
         (["resume", "nowhere"], "nowhere is not a folder: STUDY is the folder that `policy-search run` wrote"),
@@ -136,10 +138,11 @@ def test_bad_input_is_one_sentence_and_leaves_everything_as_it_was(
     call: Call, arguments: list[str], said: str
 ) -> None:
     Path("file").write_text("precious")
+    config = RunConfig(data="A172", out=Path("old")).model_dump(mode="json")
     for name, config in {
-        "search": {"command": "search", "data": "A172"},
-        "old": {"data": "A172", "out": "old", "trials": 3},
-        "newer": {"data": "A172", "out": "newer", "novelty": 1},
+        "search": SearchConfig(data="A172", out=Path("search")).model_dump(mode="json"),
+        "old": {key: value for key, value in config.items() if key != "objective"},
+        "newer": config | {"novelty": 1},
     }.items():
         Path(name).mkdir()
         Path(name, "config.json").write_text(json.dumps(config))
@@ -267,21 +270,30 @@ def test_a_database_on_a_full_disk_is_waited_for_and_then_given_up(
 ) -> None:
     monkeypatch.setattr(runner, "open_storage", functools.partial(open_storage, patience=0.3))
     full = {"now": True}
-    connect = runner.open_storage
+    connect, limit = sqlite_file.connect, ""
+
+    def small(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute(limit or "SELECT 1")
+        return connection
+
+    monkeypatch.setattr(sqlite_file, "connect", small)
+    opened = runner.open_storage
     storages: list[Any] = []
 
     def opening(*arguments: Any, **options: Any) -> Any:
-        storage = connect(*arguments, **options)
+        storage = opened(*arguments, **options)
         storages.append(storage)
         return storage
 
     monkeypatch.setattr(runner, "open_storage", opening)
 
     def fill(count: int, document: PolicyDocument) -> None:
+        nonlocal limit
         if count == 1 and full.pop("now", False):
             with storages[-1].engine.connect() as connection:
-                pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+                limit = f"PRAGMA max_page_count = {connection.exec_driver_sql('PRAGMA page_count').scalar_one()}"
+            storages[-1].engine.dispose()
 
     objective.hook = fill
     code, out, err = run(call)
@@ -290,6 +302,7 @@ def test_a_database_on_a_full_disk_is_waited_for_and_then_given_up(
     assert "the disk is full" in err
     assert "repeat the command or `policy-search resume`; finished trials are kept" in err
     assert err.count("\n") == 1
+    limit = ""
     assert call("resume", "r")[0] == 0
     assert [slot for slot, state in states() if state == "COMPLETE"] == [0, 1, 2, 3]
     assert len(objective.scored) == len(set(objective.scored))

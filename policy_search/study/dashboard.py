@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from policy_search.cells.errors import InputError
+from policy_search.study import postgres
 from policy_search.study.report_data import read_config
 from policy_search.study.storage import default_url
 
@@ -106,6 +107,8 @@ def open_storage(url: str) -> tuple[RDBStorage, str]:
             "`postgres`"
         ) from None
     except (SQLAlchemyError, StorageInternalError, RuntimeError, AssertionError) as error:
+        if parts.get_backend_name() == "postgresql" and isinstance(error, SQLAlchemyError | StorageInternalError):
+            raise postgres.refusal(parts, url, error) from None
         reason = str(error.__cause__ or error)
         if parts.password:
             reason = reason.replace(str(parts.password), "***")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class RunFolder:
     """Paths and files of a run."""
 
     def __init__(self, path: Path) -> None:
+        self._new = not Path(path).exists()
         self.path = require_writable_folder(path)
 
     @property
@@ -64,7 +65,13 @@ class RunFolder:
                 ) from None
             for name in ("config.json", "log.jsonl", "best.json", "report.md"):
                 clear_scratch(self.path / name)
-            yield
+            try:
+                yield
+            finally:
+                if self._new and not self.claimed:  # refused before it began: nothing is left behind
+                    (self.path / ".lock").unlink(missing_ok=True)
+                    with suppress(OSError):
+                        self.path.rmdir()
 
     def check(self, config: CommandConfig, fingerprint: str) -> None:
         """Whether the folder is this configuration's, or nobody's yet.
