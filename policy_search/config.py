@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policy_search.cells.errors import InputError
 
-
 # Sentences for what pydantic finds wrong most often, by its names.
 _EXPECTED = {
     "greater_than_equal": "expected a number of at least {ge}",

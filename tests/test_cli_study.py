@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import json
@@ -47,9 +48,7 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> quick.Quick:
 
 
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
-) -> Call:
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path) -> Call:
     """Give a command in an empty folder; (exit code, standard output, standard error). Never a traceback."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LIVECELL_ROOT", str(data))
@@ -134,18 +133,17 @@ def snapshot(folder: str = ".") -> dict[str, bytes]:
         (["report", "empty"], "empty is not a run folder"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_sentence_and_leaves_everything_as_it_was(
-    call: Call, arguments: list[str], said: str
-) -> None:
+def test_bad_input_is_one_sentence_and_leaves_everything_as_it_was(call: Call, arguments: list[str], said: str) -> None:
     Path("file").write_text("precious")
     config = RunConfig(data="A172", out=Path("old")).model_dump(mode="json")
-    for name, config in {
+    folders = {
         "search": SearchConfig(data="A172", out=Path("search")).model_dump(mode="json"),
         "old": {key: value for key, value in config.items() if key != "objective"},
         "newer": config | {"novelty": 1},
-    }.items():
+    }
+    for name, content in folders.items():
         Path(name).mkdir()
-        Path(name, "config.json").write_text(json.dumps(config))
+        Path(name, "config.json").write_text(json.dumps(content))
     Path("cut").mkdir()
     Path("cut", "config.json").write_text('{"data": "A1')
     Path("empty").mkdir()
@@ -196,6 +194,24 @@ def test_a_cause_that_is_not_the_policies_fault_ends_the_run(call: Call, objecti
     objective.hook = lambda count, document: None
     assert call("resume", "r")[0] == 0
     assert [state for _, state in states()] == ["FAIL"] * 6 + ["COMPLETE"] * 4
+
+
+def test_a_full_disk_in_a_trial_is_not_held_against_its_policy(call: Call, objective: quick.Quick) -> None:
+    def hook(count: int, document: PolicyDocument) -> None:
+        if count == 1 and not told:
+            told.append(True)
+            raise OSError(errno.ENOSPC, "No space left on device", "/scratch/x")
+
+    told: list[bool] = []
+    objective.hook = hook
+    code, _, err = run(call)
+    assert code == 1
+    assert err == (
+        "error: a trial met a full disk ([Errno 28] No space left on device: '/scratch/x'). Make room and repeat the "
+        "command; finished trials are kept.\n"
+    )
+    assert run(call)[0] == 0
+    assert states() == [(0, "COMPLETE"), (1, "FAIL"), (1, "COMPLETE"), (2, "COMPLETE"), (3, "COMPLETE")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
