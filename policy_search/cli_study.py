@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from policy_search.config import RunConfig
 
 console = Console()
+NOT_BEGUN = "stopped before anything was begun: repeat the command"
 Root = Annotated[Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")]
 Artifacts = Annotated[
     Path | None, typer.Option(help="Folder of the dashboard's pictures. Default: OUT/artifacts.", show_default=False)
@@ -91,7 +93,7 @@ def run(
 
 def resume(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[STUDY]", help="Run folder of an interrupted run.", show_default=False)
+        Path | None, typer.Argument(metavar="STUDY", help="Run folder of an interrupted run.", show_default=False)
     ] = None,
     storage: Annotated[str | None, typer.Option(help="Instead of STUDY: the storage that holds the study.")] = None,
     study: Annotated[str | None, typer.Option(help="With --storage: the study's name.")] = None,
@@ -103,6 +105,9 @@ def resume(
     if (folder is None) == (storage is None):
         raise InputError("expected either STUDY, the folder of a run, or --storage with --study and --out")
     if folder is not None:
+        if study is not None or out is not None:
+            other = "--study" if study is not None else "--out"
+            raise InputError(f"{other} goes with --storage: STUDY, the folder of a run, says it all")
         from policy_search.study.report_data import read_config
 
         config, _ = read_config(folder)
@@ -111,9 +116,11 @@ def resume(
         return
     if storage is None or study is None or out is None:
         raise InputError("--storage needs --study, the name of the study, and --out, the run folder to make")
-    from policy_search.study.runner import config_of
+    with _stoppable(lambda: NOT_BEGUN):
+        from policy_search.study.runner import config_of
 
-    _to_the_end(config_of(storage, study, out=out, root=root, artifacts=artifacts), adopt=True)
+        config = config_of(storage, study, out=out, root=root, artifacts=artifacts)
+    _to_the_end(config, adopt=True)
 
 
 def worker(
@@ -129,52 +136,79 @@ def worker(
     weights: Annotated[Path | None, typer.Option(help="The base model on this machine, for ap50.")] = None,
 ) -> None:
     """Take a share of a study's trials, beside others, until it is done. `policy-search run` begins it and ends it."""
-    from policy_search.progress import StudyBar
-    from policy_search.study.runner import join_study
-
     folder = out or Path("runs/workers") / _safe(study) / f"{socket.gethostname()}-{os.getpid()}"
-    hint = "the study goes on without this worker; to come back: repeat the command"
-    with _stoppable(hint), StudyBar(console) as bar:
-        trials, finals = join_study(
-            storage, study, out=folder, root=root, artifacts=artifacts, weights=weights, progress=bar
-        )
+    with _stoppable(lambda: "stopped; the study goes on without this worker, which comes back by the same command"):
+        from policy_search.progress import StudyBar
+        from policy_search.study.runner import join_study
+
+        with StudyBar(console) as bar:
+            trials, finals = join_study(
+                storage, study, out=folder, root=root, artifacts=artifacts, weights=weights, progress=bar
+            )
     _say(f"The study is done. This worker did {trials} trials and {finals} scorings of the second round.")
 
 
 def _to_the_end(config: RunConfig, *, adopt: bool = False) -> None:
-    from policy_search.progress import StudyBar
-    from policy_search.study.previews import save_run_previews
-    from policy_search.study.runner import run_study
+    def hint() -> str:
+        if not (config.out / "config.json").is_file():
+            return NOT_BEGUN
+        return f"stopped; this goes on: policy-search resume {shlex.quote(str(config.out))}"
 
-    with _stoppable(f"stopped; this goes on: policy-search resume {config.out}"):
+    with _stoppable(hint):
+        from policy_search.progress import StudyBar
+        from policy_search.study.previews import save_run_previews
+        from policy_search.study.runner import run_study
+
         with StudyBar(console) as bar:
             outcome = run_study(config, progress=bar, adopt=adopt)
         pictures = save_run_previews(outcome, config)
     _say(outcome.verdict.sentence)
+    if not outcome.made:
+        _say("nothing was left to do: the run was finished already")
     _say(f"wrote {outcome.best_path}")
     _say(f"see   {config.out / 'report.md'} and {pictures}, or: policy-search dashboard {config.out}")
 
 
 @contextmanager
-def _stoppable(hint: str) -> Iterator[None]:
+def _stoppable(hint: Callable[[], str]) -> Iterator[None]:
     """Ctrl-C and SIGTERM (what a cluster sends) free the trial that is under way and say how to go on: exit code 130.
-    A study that is broken is one sentence and exit code 1."""
-    from policy_search.study.worker import StudyBrokenError
+    What breaks while a study runs is one sentence and exit code 1."""
+    asked = False
 
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo(hint, err=True)
-        raise typer.Exit(130) from None
-    except StudyBrokenError as error:
-        typer.echo(f"error: {error}", err=True)
+    except (KeyboardInterrupt, Exception) as error:
+        # Who is asked to stop may meet something else on the way out, such as a storage that is away.
+        if asked or isinstance(error, KeyboardInterrupt):
+            typer.echo(hint(), err=True)
+            raise typer.Exit(130) from None
+        sentence = _broken(error)
+        if sentence is None:
+            raise
+        typer.echo(f"error: {sentence}", err=True)
         raise typer.Exit(1) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _broken(error: Exception) -> str | None:
+    """What broke a study that was running; None for bad input and for errors of this program."""
+    from policy_search.study.patience import StorageLostError
+    from policy_search.study.worker import StudyBrokenError
+
+    if isinstance(error, StudyBrokenError | StorageLostError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}. What is finished is kept: mend that and repeat the command."
+    return None
 
 
 def _say(text: str) -> None:

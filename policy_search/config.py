@@ -9,6 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from policy_search.cells.errors import InputError
 
+# Sentences for what pydantic finds wrong most often, by its names.
+_EXPECTED = {
+    "greater_than_equal": "expected a number of at least {ge}",
+    "less_than_equal": "expected a number of at most {le}",
+    "multiple_of": "expected a multiple of {multiple_of}",
+    "literal_error": "expected one of {expected}",
+    "string_too_short": "expected a text that is not empty",
+    "extra_forbidden": "there is no such option",
+}
+
 
 class CommandConfig(BaseModel):
     """What every command's configuration has in common.
@@ -25,7 +35,8 @@ class CommandConfig(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "the configuration"
-            raise InputError(f"{option}: {first['msg']}, got {first['input']!r}") from None
+            expected = _EXPECTED.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+            raise InputError(f"{option}: {expected}, found {first['input']!r}") from None
 
     def identity(self) -> dict[str, Any]:
         """The part that two runs into one folder must have in common, as JSON types."""

@@ -104,8 +104,8 @@ def test_ctrl_c_termination_and_kill_leave_a_run_that_ends_the_same(run, tmp_pat
     ("change", "words"),
     [
         (["--seed", "2"], "seed was 1, now 2"),
-        (["--steps", "0"], "--steps: Input should be greater than or equal to 1, got 0"),
-        (["--crop", "33"], "--crop: Input should be a multiple of 2, got 33"),
+        (["--steps", "0"], "--steps: expected a number of at least 1, found 0"),
+        (["--crop", "33"], "--crop: expected a multiple of 2, found 33"),
         (["--operations", "sclae"], "unknown operation 'sclae'"),
         (["--target", "A172"], "A172 is the source type"),
         (["--data", "demo/A127"], "Did you mean A172"),

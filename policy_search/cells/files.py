@@ -76,8 +76,12 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def require_writable_folder(path: str | Path) -> Path:
+def require_writable_folder(path: str | Path, option: str = "--out") -> Path:
     """Make the folder and prove that it can be written, before any long work begins.
+
+    Args:
+        path: of the folder.
+        option: that named it, for the message.
 
     Raises:
         InputError: it is a file, or cannot be made or written.
@@ -89,6 +93,6 @@ def require_writable_folder(path: str | Path) -> Path:
             pass
     except OSError as error:
         raise InputError(
-            f"cannot write into {folder}: {error.strerror or error}. Choose another folder with --out."
+            f"cannot write into {folder}: {error.strerror or error}. Choose another folder with {option}."
         ) from error
     return folder

@@ -13,7 +13,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from policy_search.augment import PolicyDocument, baseline
-from policy_search.cells.errors import InputError
 from policy_search.study.first_round import require_finite
 from policy_search.study.objective import Objective
 from policy_search.study.report import TrialRow
@@ -22,6 +21,7 @@ from policy_search.study.seeds import probe_seed
 from policy_search.study.slots import ERROR, LOST, SLOT, Slots
 from policy_search.study.stored_policies import get_policy, has_policy
 from policy_search.study.verdict import Direction, Finalist, Verdict, judge, ranked
+from policy_search.study.worker import StudyBrokenError
 
 SUFFIX = " second round"
 TASKS = "tasks"  # user attribute of the study: [policy hash, name, seed] of every slot
@@ -147,13 +147,14 @@ def decide(
     """Judge the finalists. One that failed on a seed is out.
 
     Raises:
-        InputError: no baseline could be scored; says why.
+        StudyBrokenError: no baseline could be scored; says why.
     """
     finalists, failures = gather(rows, places, scores, seeds)
     if not any(f.baseline for f in finalists):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-        raise InputError(
-            f"no naive strategy could be scored in the second round, so nothing can be compared ({reasons})"
+        raise StudyBrokenError(
+            f"no naive strategy could be scored in the second round, so nothing can be compared ({reasons}). Mend the "
+            "cause and begin anew with another --out."
         )
     return SecondRound(judge(finalists, direction), tuple(ranked(finalists, direction)), failures)
 

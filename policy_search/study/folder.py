@@ -17,13 +17,13 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells.errors import InputError
-from policy_search.cells.files import require_writable_folder, write_json, write_text
+from policy_search.cells.files import clear_scratch, require_writable_folder, write_json, write_text
 from policy_search.config import CommandConfig
 
 
@@ -31,12 +31,18 @@ class RunFolder:
     """Paths and files of a run."""
 
     def __init__(self, path: Path) -> None:
+        self._new = not Path(path).exists()
         self.path = require_writable_folder(path)
 
     @property
     def claimed(self) -> bool:
         """Whether a run has begun here."""
         return (self.path / "config.json").is_file()
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether a trial has been finished here."""
+        return (self.path / "log.jsonl").is_file()
 
     @property
     def best(self) -> Path:
@@ -57,10 +63,18 @@ class RunFolder:
                 raise InputError(
                     f"another run is working in {self.path}: wait for it, or choose another --out"
                 ) from None
-            yield
+            for name in ("config.json", "log.jsonl", "best.json", "report.md"):
+                clear_scratch(self.path / name)
+            try:
+                yield
+            finally:
+                if self._new and not self.claimed:  # refused before it began: nothing is left behind
+                    (self.path / ".lock").unlink(missing_ok=True)
+                    with suppress(OSError):
+                        self.path.rmdir()
 
-    def claim(self, config: CommandConfig, fingerprint: str) -> None:
-        """Make the folder this configuration's, or check that it already is.
+    def check(self, config: CommandConfig, fingerprint: str) -> None:
+        """Whether the folder is this configuration's, or nobody's yet.
 
         Raises:
             InputError: it holds a run of another configuration or of other data; names the first difference.
@@ -68,7 +82,11 @@ class RunFolder:
         file = self.path / "config.json"
         if file.is_file():
             self._compare(file, {**config.identity(), "fingerprint": fingerprint})
-        write_json(file, {**config.model_dump(mode="json"), "fingerprint": fingerprint})
+
+    def claim(self, config: CommandConfig, fingerprint: str) -> None:
+        """Make the folder this configuration's. Raises: see `check`."""
+        self.check(config, fingerprint)
+        write_json(self.path / "config.json", {**config.model_dump(mode="json"), "fingerprint": fingerprint})
 
     def unclaim(self) -> None:
         """Take a claim back that no run has come of."""

@@ -11,9 +11,11 @@ from optuna.trial import TrialState
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.study.finals import SUFFIX
+from policy_search.study.folder import RunFolder
 from policy_search.study.locks import claim_lock
 from policy_search.study.objective import Objective
 from policy_search.study.storage import StudyStorage, redacted
+from policy_search.study.storage_url import is_sqlite, sqlite_path
 
 SCHEMA = 2  # of what is kept in a study; 1 kept policies in the run folder alone
 # Of a configuration, what another machine decides by itself.
@@ -63,6 +65,32 @@ def open_study(
         study.set_user_attr("fingerprint", fingerprint)
         study.set_user_attr("run", shared_part(config))
         return study
+
+
+def require_begun(url: str) -> None:
+    """Raises InputError for an SQLite file that is not there: opening it would make one."""
+    if is_sqlite(url) and not sqlite_path(url).is_file():
+        raise InputError(f"--storage {url}: there is no such file; name the one that policy-search run has begun")
+
+
+def require_trials(folder: RunFolder, storage: StudyStorage, url: str, name: str) -> None:
+    """Raises InputError where a run folder has finished trials and its storage knows nothing of the study: it was lost
+    or is another one, and the run would begin anew."""
+    if folder.has_trials and name not in optuna.get_all_study_names(storage):
+        raise InputError(_lost(folder, url, name))
+
+
+def require_database(folder: RunFolder, url: str, name: str) -> None:
+    """As `require_trials`, before an SQLite file is made that is missing."""
+    if folder.has_trials and is_sqlite(url) and not sqlite_path(url).is_file():
+        raise InputError(_lost(folder, url, name))
+
+
+def _lost(folder: RunFolder, url: str, name: str) -> str:
+    return (
+        f"{folder.path} holds finished trials, and {redacted(url)} holds no study named {name!r} for them: bring that "
+        "storage back, give the --storage and --study of this run, or choose another --out to start over"
+    )
 
 
 def load_shared(storage: RDBStorage, url: str, name: str) -> optuna.Study:

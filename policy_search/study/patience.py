@@ -40,7 +40,7 @@ class Patience:
     """Repeats what fails while a storage is away. All threads share the moment since when it is.
 
     Attributes:
-        seconds: how long the storage may be away.
+        seconds: how long the storage may be away; 0 once somebody has stopped the process while it was.
     """
 
     def __init__(
@@ -91,7 +91,11 @@ class Patience:
                         raise StorageLostError(
                             f"--storage {self._place}: no use since {self._clock} ({reason}). {self._advice}"
                         ) from error
-                    time.sleep(min(pause, left))
+                    try:
+                        time.sleep(min(pause, left))
+                    except KeyboardInterrupt:
+                        self.seconds = 0  # who stops the run does not wait while the trial is closed either
+                        raise
                     pause = min(2 * pause, LONGEST_PAUSE)
                 else:
                     break

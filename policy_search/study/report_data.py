@@ -23,6 +23,7 @@ from policy_search.study.stored_policies import get_policy
 from policy_search.study.verdict import Direction, Finalist, Verdict, judge, ranked
 from policy_search.study.worker import slots_of
 
+RESTORE = "its study can be taken up in another folder by policy-search resume --storage URL --study NAME --out FOLDER"
 REMEDY = "STUDY is the folder that `policy-search run` wrote, its --out"
 
 
@@ -161,16 +162,16 @@ def read_config(folder: Path) -> tuple[RunConfig, str]:
     except FileNotFoundError:
         raise InputError(f"{folder} is not a run folder, it has no config.json: {REMEDY}") from None
     except (ValueError, OSError) as error:
-        raise InputError(f"{file} is damaged ({error}): the run cannot be reported") from None
+        raise InputError(f"{file} is damaged ({error}): {RESTORE}") from None
     if not isinstance(found, dict):
-        raise InputError(f"{file} is damaged (it holds no object): the run cannot be reported")
+        raise InputError(f"{file} is damaged (it holds no object): {RESTORE}")
     if found.get("command") == "search":
         raise InputError(f"{folder} holds one search of `policy-search search`, which has no trials: {REMEDY}")
     fingerprint = found.pop("fingerprint", None)
     try:
         return RunConfig(**found), str(fingerprint)
     except (InputError, TypeError) as error:
-        raise InputError(f"{file} is damaged ({error}): the run cannot be reported") from None
+        raise InputError(f"{file} is damaged or of another version of policy-search ({error}): {RESTORE}") from None
 
 
 def _is_of(best: PolicyDocument, verdict: Verdict) -> bool:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 
 from policy_search.augment import PolicyDocument
 from policy_search.cells.errors import InputError
+from policy_search.cells.files import require_writable_folder
 from policy_search.config import RunConfig
 from policy_search.relaxed.threads import one_thread
 from policy_search.study import report
@@ -33,6 +34,7 @@ from policy_search.study.finals import (
 )
 from policy_search.study.first_round import Bench, FirstRound
 from policy_search.study.folder import RunFolder
+from policy_search.study.keeping import Keeper, needed
 from policy_search.study.locks import claim_lock
 from policy_search.study.making import Learn
 from policy_search.study.notes import DataFacts, StudyFacts
@@ -45,6 +47,9 @@ from policy_search.study.opening import (
     load_shared,
     open_second_round,
     open_study,
+    require_begun,
+    require_database,
+    require_trials,
 )
 from policy_search.study.provenance import best_document
 from policy_search.study.report_storage import stored_storage
@@ -52,7 +57,6 @@ from policy_search.study.scorebook import ScoreBook
 from policy_search.study.slots import Slots
 from policy_search.study.storage import StorageLostError, StudyStorage, check_url, default_url, open_storage
 from policy_search.study.storage_url import is_sqlite, without_password
-from policy_search.study.stored_policies import has_policy, policy_content
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of, work
 
@@ -83,6 +87,7 @@ class StudyOutcome:
         verdict: who won the second round and what may be said about it.
         finalists: all policies of the second round.
         rows: the leaderboard of the first round.
+        made: trials and scorings that this call has done; 0 for a run that was finished already.
     """
 
     folder: Path
@@ -91,6 +96,7 @@ class StudyOutcome:
     verdict: Verdict
     finalists: tuple[Finalist, ...]
     rows: tuple[report.TrialRow, ...]
+    made: int
 
 
 def run_study(
@@ -112,7 +118,7 @@ def run_study(
 
     Raises:
         InputError: data, folder or storage that cannot be used.
-        StudyBrokenError: nothing can be scored any more.
+        StudyBrokenError: nothing can be scored any more, or the results cannot be written.
         StorageLostError: the storage cannot be reached any more.
     """
     tell = progress or (lambda event: None)
@@ -124,14 +130,19 @@ def run_study(
             check_url(config.storage)
         data = _data(config)
         objective = objective or build_objective(config, data)
+        if config.artifacts is not None:
+            require_writable_folder(config.artifacts, "--artifacts")
         folder = RunFolder(config.out)
+        folder.check(config, data.fingerprint)
         held.enter_context(folder.owned())
         begun = folder.claimed or adopt
         url = config.storage or default_url(folder.path)
         lines = _note(tell, config)
+        require_database(folder, url, config.study_name)
         storage = held.enter_context(
             open_storage(url, heartbeat=config.heartbeat, owner="policy-search run", tell=lines)
         )
+        require_trials(folder, storage, url, config.study_name)
         kept = config.model_copy(update={"storage": config.storage and without_password(config.storage)})
         folder.claim(kept, data.fingerprint)
         try:
@@ -146,6 +157,8 @@ def run_study(
         final = rounds.work()
         rows = report.leaderboard(study)
         judged = rounds.judge
+        held.enter_context(needed(folder))
+        rounds.keeper.write(slots_of(study))
         best = best_document(config, data, judged.metrics[0], study.study_name, rows, final.verdict, folder)
         best.save(folder.best)
         notes = [
@@ -162,7 +175,8 @@ def run_study(
             )
         )
         rounds.note_end(final)
-        return StudyOutcome(folder.path, folder.best, best, final.verdict, final.finalists, tuple(rows))
+        made = rounds.trials + rounds.finals
+        return StudyOutcome(folder.path, folder.best, best, final.verdict, final.finalists, tuple(rows), made)
 
 
 def join_study(
@@ -227,6 +241,7 @@ def config_of(url: str, name: str, **local: Any) -> RunConfig:
         InputError: no such storage or study.
     """
     check_url(url)
+    require_begun(url)
     with _quiet_optuna(), stored_storage(url) as storage:
         return config_in(load_shared(storage, url, name), storage=url, **local)
 
@@ -249,15 +264,16 @@ class _Rounds:
         owner: bool = True,
     ) -> None:
         self._config, self._data, self._storage, self._study = config, data, storage, study
-        self._folder, self._tell, self._owner = folder, tell, owner
+        self._tell = tell
         self._alone = is_sqlite(url)
         self.judge = judge_of(objective, config, data)
         self._seeds = fresh_seeds(config.seed, config.final_seeds)
-        self._book = ScoreBook(folder.path / "scores.jsonl")
+        self._note = _note(tell, config)
+        self._book = ScoreBook(folder.path / "scores.jsonl", self._note)
         self._gallery = _gallery(config, data, objective, owner)
-        self._kept: set[int] = set()
         self.trials = self.finals = 0
-        bench = Bench(storage, config, data, objective, learn, self._book, self._gallery, _note(tell, config))
+        self.keeper = Keeper(folder if owner else None, self._note)
+        bench = Bench(storage, config, data, objective, learn, self._book, self._gallery, self._note)
         self._first = FirstRound(study, bench, self._trial_done, self._watch_trials)
 
     def work(self) -> SecondRound:
@@ -297,7 +313,7 @@ class _Rounds:
             facts = StudyFacts(str(self._config.out), self._config.trials, verdict)
             warning = self._gallery.show_study(self._study, facts)
             if warning is not None:
-                self._tell(Progress("note", 0, self._config.trials, warning))
+                self._note(warning)
 
     def _trial_done(self, row: report.TrialRow, slots: Slots) -> None:
         self.trials += 1
@@ -309,19 +325,10 @@ class _Rounds:
         self._tell(Progress("trial", slots.complete, self._config.trials, ""))
 
     def _keep(self, slots: Slots) -> None:
-        """Bring the run folder up to the storage: a policy file for every finished trial, and the log."""
-        if not self._owner:
-            return
-        new = [slot for slot in slots.finished if slot not in self._kept]
-        for slot in new:
-            trial = slots.finished[slot]
-            if has_policy(trial):
-                self._folder.save_policy(slot, policy_content(trial))
-            self._kept.add(slot)
-        if new:
-            rows = [report.row_of(slots.finished[slot]) for slot in sorted(slots.finished)]
-            self._folder.write_log([report.log_line(row) for row in rows])
-            if len(rows) <= OFTEN or len(rows) % OFTEN == 0 or slots.complete >= self._config.trials:
+        """Bring the run folder and the study's note up to the storage."""
+        if self.keeper.keep(slots):
+            count = len(slots.finished)
+            if count <= OFTEN or count % OFTEN == 0 or slots.complete >= self._config.trials:
                 self._show_study()
 
 

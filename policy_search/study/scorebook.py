@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,17 @@ class ScoreBook:
     """The scores in a file.
 
     The file belongs to one study: the same objective on the same data (the run folder sees to that).
+
+    Args:
+        path: of the file; made when the first score is kept.
+        tell: is given one line when the file cannot be written any more. No score is lost by that: it is in the
+            storage.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tell: Callable[[str], None] = lambda line: None) -> None:
+        self._path, self._tell, self._failing = path, tell, False
         self._entries: dict[tuple[str, int], Entry] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
             try:
                 row = json.loads(line)
                 score = Score(tuple(row["values"]), row["domains"], row["seconds"],
@@ -46,19 +51,24 @@ class ScoreBook:
         return self._entries.get((content_hash, seed))
 
     def put(self, content_hash: str, seed: int, score: Score, reports: Sequence[tuple[float, float]]) -> None:
-        """Keep a scoring.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Keep a scoring: in memory always, in the file if it can be written."""
         self._entries[content_hash, seed] = Entry(score, tuple(reports))
         row = {
             "hash": content_hash, "seed": seed, "values": list(score.values), "domains": dict(score.domains),
             "seconds": score.seconds, "losses": {name: list(values) for name, values in score.losses.items()},
             "reports": [list(report) for report in reports],
         }  # fmt: skip
+        try:
+            self._append(json.dumps(row))
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                self._tell(f"{self._path} cannot be written ({error.strerror}): scores are kept in the storage alone")
+            self._failing = True
+
+    def _append(self, line: str) -> None:
         cut = self._path.is_file() and self._path.stat().st_size > 0 and not self._path.read_bytes().endswith(b"\n")
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if cut else "") + json.dumps(row) + "\n")
+            file.write(("\n" if cut else "") + line + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 import warnings
@@ -18,6 +19,7 @@ from policy_search.study.locks import claim_lock
 from policy_search.study.slots import ERROR, INTERRUPTED, SLOT, Slots, read_slots
 from policy_search.study.storage import StorageLostError, StudyStorage, lost_storage
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 MOST_FAILURES = 6  # one after another in one process: then it is not the policies' fault
 
 
@@ -115,9 +117,10 @@ def slots_of(study: optuna.Study) -> Slots:
 def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: Callable[[], bool]) -> str | None:
     """Run the trial that waits; why it failed by itself, if it did."""
     study, number, trial_id = work_round.study, -1, -1
+    stop: StorageLostError | StudyBrokenError | None = None  # what ends the work; `optimize` would go on with the next
 
     def objective(trial: optuna.Trial) -> float | Sequence[float]:
-        nonlocal number, trial_id
+        nonlocal number, trial_id, stop
         number, trial_id = trial.number, trial._trial_id
         started = time.perf_counter()
         ending: tuple[str, Any] | None = None
@@ -126,8 +129,9 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
             if not release() or slot is None or slot in slots.finished:
                 raise _ClaimLostError
             return work_round.perform(trial, slot, slots)
-        except StorageLostError:
+        except StorageLostError as error:
             started = math.inf  # nothing more can be told
+            stop = error
             raise
         except optuna.TrialPruned:
             raise
@@ -135,6 +139,12 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
             ending = (INTERRUPTED, True)
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:  # no policy's fault: its slot stays free
+                ending = (INTERRUPTED, True)
+                stop = StudyBrokenError(
+                    f"a trial met a full disk ({error}). Make room and repeat the command; finished trials are kept."
+                )
+                raise
             ending = (ERROR, f"{type(error).__name__}: {error}")
             raise
         finally:
@@ -159,6 +169,8 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
         # asleep). Optuna says so in several ways, all of them after the fact.
         if number < 0 or not storage.get_trial(trial_id).state.is_finished():
             raise
+    if stop is not None:
+        raise stop
     trials = study.get_trials(deepcopy=False)
     trial = next(t for t in reversed(trials) if t.number == number)
     if SLOT in trial.user_attrs:

@@ -227,7 +227,7 @@ def test_no_naive_strategy_in_the_second_round_is_an_error_with_the_reason(study
                 raise RuntimeError("no memory")
             return super().score(document, seed=seed, report=report)
 
-    with pytest.raises(InputError, match=r"no naive strategy could be scored.*no memory"):
+    with pytest.raises(StudyBrokenError, match=r"no naive strategy could be scored.*no memory"):
         study(OnlyOnce(), trials=2, final_seeds=2)
 
 

@@ -1,0 +1,82 @@
+"""Keeping a run folder up to its storage, also on a disk that is full for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from policy_search.cells.errors import InputError
+from policy_search.study import report
+from policy_search.study.folder import RunFolder
+from policy_search.study.slots import Slots
+from policy_search.study.storage import StorageLostError
+from policy_search.study.stored_policies import has_policy, policy_content
+from policy_search.study.worker import StudyBrokenError
+
+
+class Keeper:
+    """Writes a policy file for every finished trial, and the log.
+
+    Args:
+        folder: of the run; None for a process that has no part in one: nothing is written then.
+        tell: is given one line when the folder cannot be written any more.
+    """
+
+    def __init__(self, folder: RunFolder | None, tell: Callable[[str], None]) -> None:
+        self._folder, self._tell = folder, tell
+        self._kept: set[int] = set()  # slots whose policy is written
+        self._logged: set[int] = set()
+        self._failing = False
+
+    def keep(self, slots: Slots) -> bool:
+        """Write what is new; whether something was. A failure is told, and what it left out is written later."""
+        if self._folder is None or slots.finished.keys() == self._logged:
+            return False
+        try:
+            self.write(slots)
+            self._failing = False
+        except (OSError, InputError) as error:
+            if not self._failing:
+                self._tell(f"{_unwritable(self._folder, error)}; all trials are kept in the storage, the run goes on")
+            self._failing = True
+        return True
+
+    def write(self, slots: Slots) -> None:
+        """Write what is new.
+
+        Raises:
+            OSError, InputError: the folder cannot be written.
+        """
+        if self._folder is None or slots.finished.keys() == self._logged:
+            return
+        for slot, trial in slots.finished.items():
+            if slot not in self._kept and has_policy(trial):
+                self._folder.save_policy(slot, policy_content(trial))
+            self._kept.add(slot)
+        rows = [report.row_of(slots.finished[slot]) for slot in sorted(slots.finished)]
+        self._folder.write_log([report.log_line(row) for row in rows])
+        self._logged = set(slots.finished)
+
+
+@contextmanager
+def needed(folder: RunFolder) -> Iterator[None]:
+    """Around the writing of results, without which a run is not finished.
+
+    Raises:
+        StudyBrokenError: instead of what says that the folder cannot be written.
+    """
+    try:
+        yield
+    except StorageLostError:
+        raise
+    except (OSError, InputError) as error:
+        raise StudyBrokenError(
+            f"{_unwritable(folder, error)}. All trials are kept in the storage: mend that, then policy-search resume "
+            f"{folder.path}"
+        ) from error
+
+
+def _unwritable(folder: RunFolder, error: OSError | InputError) -> str:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    reason = cause.strerror if isinstance(cause, OSError) else None
+    return f"cannot write into {folder.path} ({reason or error})"
