@@ -85,8 +85,8 @@ def policies(data: StudyData, folder: Path) -> dict[str, Callable[[], PolicyDocu
     return {
         **{name: (lambda name=name: baseline(name)) for name in BASELINES},  # type: ignore[misc]
         TRIVIAL: trivial_augment,
-        "searched": kept("searched", lambda: learn_policy(data.train, Knobs(), steps=200, seed=0)),
-        "searched_wide": kept("searched_wide", lambda: learn_policy(data.train, wide, steps=200, seed=0)),
+        "searched": kept("searched", lambda: learn_policy(data.train, Knobs(), steps=200, seed=0).document),
+        "searched_wide": kept("searched_wide", lambda: learn_policy(data.train, wide, steps=200, seed=0).document),
         "searched_target": kept("searched_target", target),
         "stacked_p0.2": lambda: stacked(0.2),
         "choice_crop_color": lambda: choice(crop_and_colour),

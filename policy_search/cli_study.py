@@ -38,10 +38,14 @@ def run(
         str, typer.Option(help="What policies are scored by: probe, bridge, affinity-diversity or ap50.")
     ] = "probe",
     target: Annotated[
-        str, typer.Option(help="Types by commas of which images without labels are there, for bridge.")
+        str, typer.Option(help="Types that nobody labelled, by commas: policies are learnt from their images, too.")
     ] = "",
     trials: Annotated[int, typer.Option(help="Policies scored in all, the naive strategies included.")] = 20,
-    steps: Annotated[int, typer.Option(help="Gradient steps of each learnt policy.")] = 200,
+    steps: Annotated[int, typer.Option(help="Gradient steps of each policy learnt from the source.")] = 200,
+    target_steps: Annotated[int, typer.Option(help="With --target: steps of each policy learnt for it.")] = 320,
+    recognise_steps: Annotated[
+        int, typer.Option(help="With --target: training of networks that recognise the size of its cells; 0: none.")
+    ] = 400,
     seed: Annotated[int, typer.Option(help="Same seed, same policy.")] = 0,
     per_transform: Annotated[
         bool, typer.Option("--per-transform", help="Stacks with one probability for each transform.")
@@ -73,7 +77,8 @@ def run(
 
     config = RunConfig(
         data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}", objective=objective,
-        target=_names(target), trials=trials, steps=steps, seed=seed, per_transform=per_transform, storage=storage,
+        target=_names(target), trials=trials, steps=steps, target_steps=target_steps,
+        recognise_steps=recognise_steps, seed=seed, per_transform=per_transform, storage=storage,
         study=study, parallel=parallel, artifacts=artifacts, heartbeat=heartbeat, validate_on=_names(validate_on),
         final_seeds=final_seeds, finalists=finalists, probe_steps=probe_steps, probe_base_steps=probe_base_steps,
         weights=weights, ap50_iterations=ap50_iterations,

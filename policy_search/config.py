@@ -54,7 +54,13 @@ class RunConfig(CommandConfig):
     objective: Literal["probe", "bridge", "affinity-diversity", "ap50"] = Field(
         "probe", description="what policies are scored by"
     )
-    target: tuple[str, ...] = Field((), description="types of which images without labels are there; bridge needs them")
+    target: tuple[str, ...] = Field(
+        (), description="types of which images without labels are there: learnt from and, for bridge, scored on"
+    )
+    recognise_steps: int = Field(
+        400, ge=0, description="with target: training of networks that recognise the size of its cells; 0: none"
+    )
+    target_steps: int = Field(320, ge=12, description="with target: steps of a search in target mode")
     per_transform: bool = Field(False, description="stacks with one probability for each transform, not one for all")
     parallel: int = Field(4, ge=1, description="trials that may run at once: each is planned without the last few")
     study: str | None = Field(None, min_length=1, description="name of the study; `DATA seed N` when None")

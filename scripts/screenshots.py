@@ -1,4 +1,4 @@
-"""Screenshots of a study's pages in the dashboard, for the README: docs/dashboard_study.png, docs/dashboard_trial.png.
+"""Screenshots of a study in the dashboard: docs/dashboard_study.png, dashboard_note.png and dashboard_trial.png.
 
     python scripts/screenshots.py RUN_FOLDER [--out docs] [--trial NUMBER]
 
@@ -29,7 +29,7 @@ RENDER_MS = 20_000  # virtual time: the page is one program that asks for its da
 
 
 def main() -> None:
-    """Make both pictures."""
+    """Make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", help="run folder of policy-search run")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the pictures")

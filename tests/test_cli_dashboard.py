@@ -22,6 +22,7 @@ from policy_search.augment import baseline
 from policy_search.study.artifacts import Gallery
 from policy_search.study.dashboard import open_storage, open_study
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts
+from policy_search.study.storage import open_storage as open_for_writing
 from tests.study.conftest import culture
 
 NAME = "demo/A172 seed 0"
@@ -209,6 +210,18 @@ def test_a_storage_without_a_folder_lists_its_studies(run_folder):
     server.interrupt()
 
 
+def test_a_study_on_a_server_is_shown_without_the_password(postgres_url):
+    with open_for_writing(postgres_url) as storage:
+        study = optuna.create_study(storage=storage, study_name="shared")
+        server = Running("shared", "--storage", postgres_url)
+        assert server.url.startswith(f"http://127.0.0.1:{server.port}/dashboard/studies/{study._study_id}")
+        study.optimize(lambda trial: 1.0, n_trials=1)
+        assert len(json.loads(server.get(f"/api/studies/{study._study_id}")[2])["trials"]) == 1
+        code, out, err = server.interrupt()
+    assert (code, err) == (0, "")
+    assert "s3cret-word" not in server.url + out
+
+
 def test_what_is_shown(run_folder, tmp_path):
     folder, study = run_folder
     opened = open_study(str(folder), None, None)
@@ -242,19 +255,20 @@ def test_refusals(refusal, run_folder, tmp_path):
     assert f"holds no study named 'other' (studies there: '{NAME}')" in refusal("other", "--storage", url)
     assert "there is no such file" in refusal("--storage", f"sqlite:///{tmp_path}/no.db")
     assert not (tmp_path / "no.db").exists()
-    assert "expected a URL such as sqlite:///study.db" in refusal("--storage", "study.db")
-    assert "not supported here" in refusal("--storage", "oracle9://x/y")
+    assert "found no scheme" in refusal("--storage", "study.db")
+    assert "'oracle9' is not supported" in refusal("--storage", "oracle9://x/y")
     (tmp_path / "text.db").write_text("no database" * 200)
     assert "cannot be read as a study database" in refusal("--storage", f"sqlite:///{tmp_path}/text.db")
-    sqlite3.connect(tmp_path / "empty.db").close()
-    assert "cannot be read as a study database" in refusal("--storage", f"sqlite:///{tmp_path}/empty.db")
+    (tmp_path / "empty.db").touch()
+    assert "holds no study yet" in refusal("--storage", f"sqlite:///{tmp_path}/empty.db")
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(refusal):
     pytest.importorskip("psycopg2")
     said = refusal("--storage", f"postgresql://me:se%2Fcret@127.0.0.1:{free_port()}/studies")
     assert "postgresql://me:***@127.0.0.1" in said
-    assert "refused" in said
+    assert "Connection refused" in said
+    assert "Start the server" in said
     assert "se/cret" not in said
     assert "se%2Fcret" not in said
 
@@ -277,7 +291,7 @@ def test_no_table_is_made_and_an_older_schema_is_refused(tmp_path, refusal):
         connection.execute("UPDATE alembic_version SET version_num = 'v2.6.0.a'")
     connection.close()
     before = path.read_bytes()
-    assert "cannot be read as a study database of this Optuna version" in refusal("--storage", f"sqlite:///{path}")
+    assert "with tables of version v2.6.0.a" in refusal("--storage", f"sqlite:///{path}")
     assert path.read_bytes() == before
 
 

@@ -80,6 +80,7 @@ def test_the_quoted_command_makes_the_same_configuration(command, study, monkeyp
     other = RunConfig(
         data="demo/A172", out="a run", trials=7, seed=3, steps=9, storage="sqlite:///x.db", validate_on=("BV2", "MCF7"),
         finalists=2, final_seeds=4, probe_steps=11, probe_base_steps=12, objective="ap50", target=("A", "B"),
+        target_steps=13, recognise_steps=4,
         per_transform=True, study="a name", parallel=2, artifacts="pictures", heartbeat=5, weights="w.pth",
         ap50_iterations=8,
     )  # fmt: skip

@@ -54,7 +54,9 @@ def without_size(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(o.name for o in operations(*names) if o.keeps_area)
 
 
-def with_sizes(document: PolicyDocument, sizes: Sequence[float], *, fill: int, share: float = SHARE) -> PolicyDocument:
+def with_sizes(
+    document: PolicyDocument, sizes: Sequence[float], *, fill: int, share: float = SHARE, spread: float = SPREAD
+) -> PolicyDocument:
     """A flip, a scaling to one of the sizes, and for a share of the images what was matched: a policy for training.
 
     Flips change nothing that a statistic could see, and are true of cells in a dish. What was matched makes two
@@ -65,13 +67,14 @@ def with_sizes(document: PolicyDocument, sizes: Sequence[float], *, fill: int, s
         sizes: see `resized`.
         fill: grey level (0 to 255) of what shrinking uncovers.
         share: in [0, 1].
+        spread: of a scaling to either side, as a share of the size, in [0, 1).
     """
     (scale,) = operations("scale")
     scalings = [
         baseline("none")
         if size == 1
         else PolicyDocument.from_compose(
-            A.Compose([scale.emit((1 - SPREAD) * size, (1 + SPREAD) * size, Emission(fill))])
+            A.Compose([scale.emit((1 - spread) * size, (1 + spread) * size, Emission(fill))])
         )
         for size in sizes
     ]

@@ -29,12 +29,15 @@ class Ap50Settings:
         base_iterations: of the base model, which is trained once where none is given.
         base_seed: of that base model.
         images: scored of every domain: testing an image costs as much as three iterations.
+        checks: shares of the iterations for which a shorter fine-tune is made and scored first, where somebody asks for
+            reports. Each is a fine-tune of its own with its own schedule, as in Hyperband, not a part of the long one.
     """
 
     iterations: int = 150
     base_iterations: int = 300
     base_seed: int = 0
     images: int = 2
+    checks: tuple[float, ...] = (0.25,)
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Ap50Objective:
     name: str = "ap50"
     metrics: tuple[str, ...] = ("mask AP50",)
     directions: tuple[Direction, ...] = ("maximize",)
-    prunable: bool = False
+    prunable: bool = True
 
     def __post_init__(self) -> None:
         require_detect()
@@ -72,17 +75,16 @@ class Ap50Objective:
             raise InputError(f"--objective ap50: no cell is labelled in {empty[0]}, so no AP50 is defined there")
 
     def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
-        """See `Objective`. Does not report on the way: the fine-tune is one command.
+        """See `Objective`. What it reports is the score of a shorter fine-tune (`Ap50Settings.checks`).
 
         Raises:
             DetectError: the fine-tune failed.
         """
         started = time.perf_counter()
-        exported, base = self.prepare()
-        with tempfile.TemporaryDirectory(prefix="run-", dir=self._home) as scratch:
-            found, losses = self._finetune(document, exported, base, seed, Path(scratch))
-        value = float(np.mean(list(found.values())))
-        return Score((value,), found, time.perf_counter() - started, {"fine-tune": losses} if losses else {})
+        for share in self.settings.checks if report is not None else ():
+            report(share, _mean(self._finetune(document, share, seed)[0]))
+        found, losses = self._finetune(document, 1.0, seed)
+        return Score((_mean(found),), found, time.perf_counter() - started, {"fine-tune": losses} if losses else {})
 
     def prepare(self) -> tuple[Exported, Path]:
         """The exported data, and the base model: what all policies have in common, made now unless it is there."""
@@ -106,21 +108,29 @@ class Ap50Objective:
         return self.folder / self.data.fingerprint
 
     def _finetune(
-        self, document: PolicyDocument, exported: Exported, base: Path, seed: int, scratch: Path
+        self, document: PolicyDocument, share: float, seed: int
     ) -> tuple[dict[str, float], tuple[float, ...]]:
-        """AP50 by domain, and the losses on the way."""
-        document.save(scratch / "policy.json")
-        detect(
-            "finetune", "--policy", str(scratch / "policy.json"), "--data", exported.source, "--weights", str(base),
-            "--out", str(scratch / "out"), "--results", str(scratch / "results.sqlite"), "--eval", exported.domains,
-            "--iterations", str(self.settings.iterations), "--seed", str(seed),
-        )  # fmt: skip
-        rows = json.loads((scratch / "out" / "results.json").read_text(encoding="utf-8"))
-        found = {exported.names[row["cell_type"]]: row["ap50"] for row in rows}
-        lacking = [name for name in exported.names.values() if found.get(name) is None]
-        if lacking:
-            raise DetectError(f"`detect finetune` gave no AP50 for {lacking[0]}")
-        return found, _losses(scratch / "out" / "tensorboard")
+        """AP50 by domain after a fine-tune of this share of the iterations, and the losses on the way."""
+        exported, base = self.prepare()
+        iterations = max(1, round(self.settings.iterations * share))
+        with tempfile.TemporaryDirectory(prefix="run-", dir=self._home) as folder:
+            scratch = Path(folder)
+            document.save(scratch / "policy.json")
+            detect(
+                "finetune", "--policy", str(scratch / "policy.json"), "--data", exported.source, "--weights", str(base),
+                "--out", str(scratch / "out"), "--results", str(scratch / "results.sqlite"), "--eval", exported.domains,
+                "--iterations", str(iterations), "--seed", str(seed),
+            )  # fmt: skip
+            rows = json.loads((scratch / "out" / "results.json").read_text(encoding="utf-8"))
+            found = {exported.names[row["cell_type"]]: row["ap50"] for row in rows}
+            lacking = [name for name in exported.names.values() if found.get(name) is None]
+            if lacking:
+                raise DetectError(f"`detect finetune` gave no AP50 for {lacking[0]}")
+            return found, _losses(scratch / "out" / "tensorboard")
+
+
+def _mean(found: dict[str, float]) -> float:
+    return float(np.mean(list(found.values())))
 
 
 def _losses(folder: Path) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from policy_search.cells.errors import InputError
 # nothing but the files that are named in the arguments is to be found.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _WITHHELD = ("LIVECELL_ROOT",)
+_INTERRUPTED = (130, -signal.SIGINT, -signal.SIGTERM)
 
 
 class DetectError(RuntimeError):
@@ -38,6 +40,8 @@ def detect(*arguments: str) -> None:
 
     Raises:
         DetectError: it ended with an exit code other than 0.
+        KeyboardInterrupt: it was told to stop, as Ctrl-C tells all processes of a terminal: nothing is wrong then, and
+            the policy is to be scored again.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
     environment |= dict.fromkeys(_THREADS, "1")
@@ -50,6 +54,8 @@ def detect(*arguments: str) -> None:
         text=True,
         errors="replace",
     )
+    if done.returncode in _INTERRUPTED:
+        raise KeyboardInterrupt
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         said = lines[-1].strip() if lines else "it said nothing"

@@ -25,6 +25,7 @@ from policy_search.cells.files import replacing
 from policy_search.study.attributes import read_attributes, trial_attributes, write_attributes
 from policy_search.study.loss_figure import loss_svg
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts, study_note, trial_note
+from policy_search.study.patience import StorageLostError
 from policy_search.study.probe import ProbeSample
 from policy_search.study.quick_sheet import sheet_png, sources
 from policy_search.study.standing import standing
@@ -36,9 +37,8 @@ _MIME = {SHEET: "image/png", LOSSES: "image/svg+xml", POLICY: "application/json"
 _TITLES = {SHEET: "Before and after", LOSSES: "Losses"}
 # Keys that optuna-dashboard and optuna.artifacts read; tests read them back through both.
 _ARTIFACT = "artifacts:"
-_PART = 2045  # characters of a note or figure in one attribute
-_MOST_PARTS = 80  # attributes of an earlier, longer text that are looked for
-KEEP = "## Your notes\n\nWhat you write below this line is kept; all above is written anew while the study runs.\n"
+_MOST_PARTS = 80  # of a note that was edited in the browser
+KEEP = "## Your notes\n\nWhat you write below this line is kept; all above is written anew while the study runs."
 
 
 class ArtifactStore(Protocol):
@@ -112,7 +112,10 @@ class Gallery:
             losses, steps: see `loss_svg`; without a loss there is no figure.
 
         Returns:
-            None, or a sentence on what is not shown and why. It does not raise: a picture is never worth a score.
+            None, or a sentence on what is not shown and why: a picture is never worth a score.
+
+        Raises:
+            StorageLostError: the storage is away for longer than the study waits; nothing else is raised.
         """
         try:
             files, problems = self._files(document, losses or {}, steps or {})
@@ -128,6 +131,8 @@ class Gallery:
             write_attributes(
                 study._storage, study._study_id, attributes, remove=old, trials={trial._trial_id: metadata}
             )
+        except StorageLostError:
+            raise  # the run itself cannot go on
         except Exception as error:
             problems = [_reason(error)]
         if not problems:
@@ -142,7 +147,10 @@ class Gallery:
             facts: of the study; `trials_url` is filled in here.
 
         Returns:
-            None, or a sentence on what is not shown and why. It does not raise.
+            None, or a sentence on what is not shown and why.
+
+        Raises:
+            StorageLostError: as for `show_trial`.
         """
         try:
             stand = standing(study.get_trials(deepcopy=False), self._metrics, self._directions)
@@ -150,10 +158,10 @@ class Gallery:
             text = study_note(stand, facts, self._data)
             attributes, old = note_attributes(study._storage, study._study_id, text, None)
             for name, figure in study_figures(stand).items():
-                own, longer = _parts(f"dashboard:plot_data:{name}:", figure)
-                attributes.update(own)
-                old += longer
+                attributes[f"dashboard:plot_data:{name}:0"] = figure
             write_attributes(study._storage, study._study_id, attributes, remove=old)
+        except StorageLostError:
+            raise
         except Exception as error:
             return f"the dashboard's note on the study is not up to date ({_reason(error)}); the study goes on"
         return None
@@ -194,26 +202,19 @@ class Gallery:
 def note_attributes(
     storage: BaseStorage, study_id: int, text: str, trial_id: int | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """A note as the study attributes that hold it, the version first, and the keys of a longer note before it.
+    """A note as the study attributes that hold it, the version first, and the keys of further parts it may have had.
 
-    A study's note ends in a part that people write; what stands there is taken over.
+    The dashboard cuts texts into parts of 2045 characters, for columns that Optuna no longer has, and reads parts of
+    any length. Here a text is one part: it is read whole or not at all, and the dashboard, which goes through all
+    attributes for every trial, has fewer to go through. A study's note ends in a part that people write; it is kept.
     """
     prefix = "dashboard:" if trial_id is None else f"dashboard:{trial_id}:"
-    keys = [f"{prefix}note_str:{part}" for part in range(_MOST_PARTS)]
-    wanted = [f"{prefix}note_ver", *(keys if trial_id is None else [])]
-    present = read_attributes(storage, study_id, wanted)
+    version, *parts = [f"{prefix}note_ver", *(f"{prefix}note_str:{part}" for part in range(_MOST_PARTS))]
+    present = read_attributes(storage, study_id, [version, *(parts if trial_id is None else [])])
     if trial_id is None:
-        before = "".join(present.get(key, "") for key in keys)
+        before = "".join(present.get(part, "") for part in parts)
         text = f"{text}\n{KEEP}{before.partition(KEEP)[2]}"
-    parts, old = _parts(f"{prefix}note_str:", text)
-    return {wanted[0]: int(present.get(wanted[0], 0)) + 1, **parts}, old
-
-
-def _parts(prefix: str, text: str) -> tuple[dict[str, str], list[str]]:
-    """A text as numbered attributes, and the keys that a longer text would have had."""
-    count = -(-len(text) // _PART)
-    parts = {f"{prefix}{i}": text[i * _PART : (i + 1) * _PART] for i in range(count)}
-    return parts, [f"{prefix}{i}" for i in range(count, _MOST_PARTS)]
+    return {version: int(present.get(version, 0)) + 1, parts[0]: text}, parts[1:]
 
 
 def _metadata(identity: str, name: str) -> str:

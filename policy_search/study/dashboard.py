@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from policy_search.cells.errors import InputError
+from policy_search.study import postgres
 from policy_search.study.report_data import read_config
-from policy_search.study.storage import default_url
+from policy_search.study.schema import require_schema
+from policy_search.study.storage_url import SQLITE, default_url, is_sqlite, postgres_url, redacted, sqlite_path
 
 HOST = "127.0.0.1"
 _NAMES = {HOST, "localhost"}
@@ -81,39 +85,34 @@ def open_storage(url: str) -> tuple[RDBStorage, str]:
     Raises:
         InputError: not a URL, no such file, a server that cannot be reached, tables of another version of Optuna.
     """
+    if not is_sqlite(url):
+        parts = postgres_url(url)
+        try:
+            return _opened("postgresql+psycopg2://", postgres.connector(parts), redacted(url))
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise postgres.refusal(parts, url, error) from None
+    path = sqlite_path(url)
+    if not path.is_file():
+        raise InputError(f"--storage {url}: there is no such file; is the run begun, and the folder the right one?")
     try:
-        parts = make_url(url)
-        place = parts.render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        raise InputError("--storage: expected a URL such as sqlite:///study.db or postgresql://…, found none") from None
-    if parts.drivername == "postgresql":  # the driver is named: SQLAlchemy 2.1 reads the plain name as another one
-        parts = parts.set(drivername="postgresql+psycopg2")
-    options: dict[str, Any] = {}
-    if parts.get_backend_name() == "sqlite":
-        if not parts.database or not Path(parts.database).is_file():
-            raise InputError(
-                f"--storage {place}: there is no such file; is the run begun, and the folder the right one?"
-            )
-        options = {"connect_args": {"timeout": _BUSY_SECONDS}}
-    try:
-        storage = RDBStorage(
-            parts.render_as_string(hide_password=False), engine_kwargs=options, skip_table_creation=True
-        )
-        storage.get_all_studies()
-    except (NoSuchModuleError, ImportError) as error:
-        raise InputError(
-            f"--storage {place}: this kind of storage is not supported here ({error}); PostgreSQL needs the extra "
-            "`postgres`"
-        ) from None
-    except (SQLAlchemyError, StorageInternalError, RuntimeError, AssertionError) as error:
-        reason = str(error.__cause__ or error)
-        if parts.password:
-            reason = reason.replace(str(parts.password), "***")
-        raise InputError(
-            f"--storage {place}: cannot be read as a study database of this Optuna version "
-            f"({' '.join(reason.split())[:200]})"
-        ) from None
-    return storage, place
+        return _opened(f"{SQLITE}study.db", lambda: _connect(path), url)
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error.__cause__ or error).split())[:200]
+        raise InputError(f"--storage {url}: cannot be read as a study database ({reason})") from None
+
+
+def _opened(dialect: str, connect: Callable[[], Any], place: str) -> tuple[RDBStorage, str]:
+    """Optuna's storage on these connections, once its tables are known to be there."""
+    engine = create_engine(dialect, creator=connect, poolclass=NullPool)
+    with engine.connect() as connection:
+        if not require_schema(connection, place):
+            raise InputError(f"--storage {place}: holds no study yet; is the run begun, and this its storage?")
+    options = {"creator": connect, "pool_pre_ping": True}  # a server that was restarted meanwhile is found again
+    return RDBStorage(dialect, engine_kwargs=options, skip_table_creation=True), place
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False)
 
 
 def make_server_for(opened: Opened, port: int) -> WSGIServer:

@@ -24,7 +24,7 @@ from policy_search.study.report import TrialRow, row_of
 from policy_search.study.scorebook import ScoreBook
 from policy_search.study.seeds import probe_seed
 from policy_search.study.slots import SLOT, Slots, next_slot
-from policy_search.study.space import FAMILIES, FAMILY, Proposal, Space, propose
+from policy_search.study.space import FAMILY, Proposal, Space, propose
 from policy_search.study.storage import StorageLostError, StudyStorage
 from policy_search.study.stored_policies import packed_policy
 
@@ -69,7 +69,7 @@ class FirstRound:
         watch: Callable[[Slots], None] = lambda slots: None,
     ) -> None:
         self.study, self._bench, self._finished, self._watch = study, bench, finished, watch
-        self._space = Space(per_transform=bench.config.per_transform)
+        self._space = Space(per_transform=bench.config.per_transform, targets=bool(bench.config.target))
         # Parameters come with the trial; a sampler that models nothing costs nothing.
         self.study.sampler = optuna.samplers.RandomSampler()
 
@@ -87,7 +87,7 @@ class FirstRound:
         attrs = {SLOT: slot, "name": proposal.name, "family": proposal.family, "is_baseline": proposal.baseline}
         if proposal.weights is not None:
             attrs["weights"] = dict(proposal.weights)
-        kinds = {FAMILY: optuna.distributions.CategoricalDistribution(FAMILIES)} if planned.params else {}
+        kinds = {FAMILY: optuna.distributions.CategoricalDistribution(space.families)} if planned.params else {}
         if planned.params:
             kinds |= space.distributions(planned.params[FAMILY])
         return optuna.trial.create_trial(

@@ -9,8 +9,8 @@ from html import escape
 MOST_POINTS = 120
 # Okabe and Ito's colours, which colour-blind readers tell apart; dashes say the same without colour.
 STYLES = (("#0072b2", ""), ("#d55e00", "7 3"), ("#009e73", "2 3"), ("#cc79a7", "9 3 2 3"), ("#666666", "1 2"))
-# What the vertical axis of a stage shows.
-_UNITS = {"": "loss", "search": "critic's units"}
+# What the vertical axis of a stage shows, where it is not a loss.
+_UNITS = {"search": "critic's units"}
 WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 640, 190, 58, 14, 30, 36
 
 
@@ -93,7 +93,7 @@ def _panel(
             y0 + (y - y_low) / (y_high - y_low) * (y1 - y0),
         )
 
-    title = f'<tspan font-weight="bold">{escape(stage or "training")}</tspan> ({_UNITS.get(stage, "value")})'
+    title = f'<tspan font-weight="bold">{escape(stage or "training")}</tspan> ({_UNITS.get(stage, "loss")})'
     parts = [f'<text x="{x0}" y="{top + 17}">{title}</text>']
     for tick in nice_ticks(y_low, y_high):
         y = at(x_low, tick)[1]

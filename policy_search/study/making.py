@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from policy_search.augment import PolicyDocument
 from policy_search.study.data import StudyData
 from policy_search.study.report import ordered, row_of
-from policy_search.study.space import Knobs, Proposal
+from policy_search.study.space import TARGETED, Knobs, Proposal, TargetKnobs
 from policy_search.study.stored_policies import get_policy
 from policy_search.study.verdict import Direction
 
@@ -25,7 +25,7 @@ class Learnt:
 
 
 # (training data, knobs, steps, seed) -> the learnt policy
-Learn = Callable[[StudyData, Knobs, int, int], Learnt]
+Learn = Callable[[StudyData, Knobs | TargetKnobs, int, int], Learnt]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def make_policy(
         seen: finished slots that `slot` may know of: a policy over sub-policies takes those of the best searched one.
         data: training data.
         learn: the inner search.
-        steps: of it.
+        steps: of it, in source mode.
         seed: of the study.
         directions: of the study.
     """
@@ -87,9 +87,9 @@ def make_policy(
 
 
 def best_searched(seen: Mapping[int, FrozenTrial], directions: Sequence[Direction]) -> int | None:
-    """The slot of the best searched policy that has a score; None where there is none."""
+    """The slot of the best policy with a score that a search has found, in whatever mode; None where there is none."""
     rows = [row_of(trial) for trial in seen.values()]
-    found = ordered([row for row in rows if row.family == "searched" and row.values], directions)
+    found = ordered([row for row in rows if row.family in ("searched", TARGETED) and row.values], directions)
     return found[0].number if found else None
 
 

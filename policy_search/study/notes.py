@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from policy_search.augment import PolicyDocument
-from policy_search.augment.describe import Row, describe, summarise
+from policy_search.study.policy_table import cell, policy_table
 from policy_search.study.standing import Entry, Standing
 
-MOST_ROWS = 25  # of a policy's table: nobody reads a longer one
 LEADERS = 5
-_FIXED = "\N{NO-BREAK SPACE}"  # the dashboard breaks lines in narrow columns
 _FAMILIES = {
-    "searched": "Learnt by the relaxed search",
-    "stacked": "All operations in sequence, each with a probability",
-    "choice": "One of the operations for each image",
+    "searched": "Learnt by the relaxed search from the source alone",
+    "targeted": "Learnt by the relaxed search from unlabelled images of the targets",
+    "stacked": "All naive strategies in sequence, each with a probability",
+    "choice": "One of the naive strategies for each image",
+    "stacked_searched": "The sub-policies of a searched policy in sequence, each with a probability",
+    "choice_searched": "One of the sub-policies of a searched policy for each image, by new weights",
     "naive": "A naive strategy, to be beaten",
 }
 
@@ -62,12 +63,14 @@ class StudyFacts:
         run: the run folder as a user would type it.
         wanted: complete trials it is to have.
         verdict: the second round's sentence; empty before it.
+        second_round: whether there will be one.
         trials_url: start of the address of a trial's page, to which its number is appended; empty for no links.
     """
 
     run: str
     wanted: int
     verdict: str = ""
+    second_round: bool = True
     trials_url: str = ""
 
 
@@ -105,35 +108,21 @@ def study_note(standing: Standing, facts: StudyFacts, data: DataFacts) -> str:
     lines += [_how_far(standing, facts), ""]
     if facts.verdict:
         lines += [f"**Second round:** {facts.verdict}", ""]
-    else:
+    elif facts.second_round:
         lines += [
             "First-round scores share one seed: they sort policies, and small differences may be chance. The second "
             "round scores the best policies and the naive ones again on fresh seeds, and decides.", "",
         ]  # fmt: skip
     lines += [f"Scored on {data.validation}.", "", "## How to use the result", ""]
-    lines += [
-        f"The winner goes to `{facts.run}/best.json` once the second round is over. Every trial's page has its own "
-        "`policy.json`.", "",
-    ]  # fmt: skip
-    best, run = shlex.quote(f"{facts.run}/best.json"), shlex.quote(facts.run)
+    best, run = "policy.json", shlex.quote(facts.run)
+    if facts.second_round:
+        best = shlex.quote(f"{facts.run}/best.json")
+        over = "The winner is" if facts.verdict else "Once the second round is over, the winner is"
+        lines += [f"{over} in `{facts.run}/best.json`.", ""]
+    lines += ["Every trial's page has the trial's own `policy.json`, among its artifacts.", ""]
     lines += ["```", f"policy-search report {run}", f"policy-search show {best}"]
     lines += [f"detect finetune --policy {best} --data {shlex.quote(data.name)} --weights BASE_MODEL", "```"]
     return "\n".join(lines) + "\n"
-
-
-def policy_table(document: PolicyDocument) -> list[str]:
-    """The policy as a Markdown table of at most `MOST_ROWS` rows; what is summed up or left out is said below it."""
-    every = describe(document.transform)
-    rows = every if len(every) <= MOST_ROWS else summarise(every)
-    kept = sorted(sorted(rows, key=lambda row: -row.share * row.gate)[:MOST_ROWS], key=rows.index)
-    lines = [f"| step | how{_FIXED}often | operation | settings |", "|---|---:|---|---|"]
-    lines += [f"| {_place(row.path)} | {_percent(row)} | {row.name} | {_cell(row.settings) or '–'} |" for row in kept]
-    remarks = []
-    if len(rows) < len(every):
-        remarks.append(f"Summed up from {len(every)} branches: ranges span all of them.")
-    if len(kept) < len(rows):
-        remarks.append(f"{len(rows) - len(kept)} rarer rows are left out.")
-    return [*lines, "", " ".join(["How often: share of images that it changes.", *remarks])]
 
 
 def _scores(facts: TrialFacts, so_far: Standing) -> list[str]:
@@ -153,7 +142,8 @@ def _scores(facts: TrialFacts, so_far: Standing) -> list[str]:
         lines += ["", f"**{metric} = {_number(value)}**{tail}."]
     if facts.remark:
         lines += ["", facts.remark]
-    return [*lines[1:], "", "All first-round scores share one seed; the second round decides on fresh ones."]
+    decides = "; the second round decides on fresh ones" if len(so_far.metrics) == 1 else ""
+    return [*lines[1:], "", f"All first-round scores share one seed{decides}."]
 
 
 def _compared(standing: Standing, values: Sequence[float], other: Entry, metric: int) -> str:
@@ -178,16 +168,16 @@ def _domains(facts: TrialFacts, so_far: Standing) -> list[str]:
         return [
             "| domain | score |",
             "|---|---:|",
-            *[f"| {_cell(d)} | {_number(v)} |" for d, v in facts.domains.items()],
+            *[f"| {cell(d)} | {_number(v)} |" for d, v in facts.domains.items()],
         ]
     lines = ["| domain | score | `none` | difference |", "|---|---:|---:|---:|"]
     for name, value in facts.domains.items():
         if name in reference:
             lines.append(
-                f"| {_cell(name)} | {_number(value)} | {_number(reference[name])} | {value - reference[name]:+.3f} |"
+                f"| {cell(name)} | {_number(value)} | {_number(reference[name])} | {value - reference[name]:+.3f} |"
             )
         else:
-            lines.append(f"| {_cell(name)} | {_number(value)} | – | – |")
+            lines.append(f"| {cell(name)} | {_number(value)} | – | – |")
     return lines
 
 
@@ -209,7 +199,8 @@ def _leader(standing: Standing, facts: StudyFacts) -> list[str]:
     best, rival, metric = standing.best(), standing.rival(), standing.metrics[0]
     if best is None or best.values is None:
         return ["No policy has a score yet."]
-    head = f"**{'Leader' if facts.verdict else 'Best so far'}: `{best.name}`, {metric} = {_number(best.values[0])}**"
+    who = "Leader of the first round" if facts.verdict else "Best so far"
+    head = f"**{who}: `{best.name}`, {metric} = {_number(best.values[0])}**"
     if best.baseline:
         head += ", a naive strategy: no learnt policy is ahead of it."
     elif rival is not None and rival.values is not None:
@@ -227,11 +218,11 @@ def _front(standing: Standing, facts: StudyFacts) -> list[str]:
     if not front:
         return ["No policy has a score yet."]
     better = ", ".join(
-        f"{metric} {'high' if way == 'maximize' else 'low'}"
+        f"{'high' if way == 'maximize' else 'low'} {metric}"
         for metric, way in zip(standing.metrics, standing.directions, strict=True)
     )
     count = f"{len(front)} policies" if len(front) > 1 else "one policy"
-    lines = [f"**Pareto front so far: {count}**, none of which another beats on every metric ({better} is better).", ""]
+    lines = [f"**Pareto front so far: {count}**, none of which another beats on every metric (better: {better}).", ""]
     lines += [f"| trial | policy | family | {' | '.join(standing.metrics)} |"]
     lines += [f"|---:|---|---|{'---:|' * len(standing.metrics)}"]
     step = max(1, -(-len(front) // (2 * LEADERS)))
@@ -247,13 +238,13 @@ def _lines(entries: Sequence[Entry], facts: StudyFacts) -> list[str]:
     for number, entry in unique.items():
         trial = f"[{number}]({facts.trials_url}{number})" if facts.trials_url else str(number)
         scores = " | ".join(_number(v) for v in entry.values or ())
-        lines.append(f"| {trial} | {_cell(entry.name)} | {entry.family} | {scores} |")
+        lines.append(f"| {trial} | {cell(entry.name)} | {entry.family} | {scores} |")
     return lines
 
 
 def _how_far(standing: Standing, facts: StudyFacts) -> str:
-    parts = [f"{standing.count('complete')} of {facts.wanted} trials complete", f"{standing.count('running')} running"]
-    for state, words in (("pruned", "given up early"), ("fail", "failed")):
+    parts = [f"{standing.count('complete')} of {facts.wanted} trials complete"]
+    for state, words in (("running", "running"), ("pruned", "given up early"), ("fail", "failed")):
         if standing.count(state):
             parts.append(f"{standing.count(state)} {words}")
     return f"Progress: {', '.join(parts)}."
@@ -261,20 +252,6 @@ def _how_far(standing: Standing, facts: StudyFacts) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
-
-
-def _percent(row: Row) -> str:
-    value = row.share * row.gate
-    return f"<1{_FIXED}%" if 0 < value < 0.005 else f"{100 * value:.0f}{_FIXED}%"
-
-
-def _place(path: str) -> str:
-    """`one of 3/8, step 2` with line breaks only after the commas."""
-    return ", ".join(part.replace(" ", _FIXED) for part in _cell(path).split(", "))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _sentence(text: str) -> str:

@@ -65,23 +65,31 @@ def plan(
     if slot < len(first):
         return Planned(dict(first[slot].params), first[slot].baseline)
     trials = [seen[number] for number in sorted(seen)]
-    family = draw_family(trials, np.random.SeedSequence([seed, slot, _FAMILY_STREAM]), directions)
+    family = draw_family(
+        trials, np.random.SeedSequence([seed, slot, _FAMILY_STREAM]), directions, families=space.families
+    )
     own = np.random.SeedSequence([seed, slot, _PARAMETER_STREAM])
     return Planned(draw_parameters(family, trials, own, directions, space), None)
 
 
-def draw_family(trials: Sequence[FrozenTrial], seeds: np.random.SeedSequence, directions: Sequence[Direction]) -> str:
+def draw_family(
+    trials: Sequence[FrozenTrial],
+    seeds: np.random.SeedSequence,
+    directions: Sequence[Direction],
+    *,
+    families: Sequence[str] = FAMILIES,
+) -> str:
     """A family, learnt from all finished trials that have one, in the order of their slots."""
     even, asked = seeds.spawn(2)
     random = np.random.default_rng(even)
     known = [trial for trial in trials if FAMILY in trial.params]
-    counts = [sum(trial.params[FAMILY] == family for trial in known) for family in FAMILIES]
+    counts = [sum(trial.params[FAMILY] == family for trial in known) for family in families]
     lacking = np.array([max(0, LEAST_TRIALS - count) for count in counts])
     if lacking.any():
-        return str(random.choice(FAMILIES, p=lacking / lacking.sum()))
+        return str(random.choice(families, p=lacking / lacking.sum()))
     if random.random() < EVENLY:
-        return str(random.choice(FAMILIES))
-    return str(_asked(known, {FAMILY: CategoricalDistribution(FAMILIES)}, asked, directions, startup=0)[FAMILY])
+        return str(random.choice(families))
+    return str(_asked(known, {FAMILY: CategoricalDistribution(families)}, asked, directions, startup=0)[FAMILY])
 
 
 def draw_parameters(

@@ -24,7 +24,7 @@ DPI = 160
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers say the same without colour.
 FAMILIES = {"naive": ("#666666", "o"), "searched": ("#d55e00", "D"), "stacked": ("#0072b2", "s"),
             "choice": ("#009e73", "^"), "stacked_searched": ("#56b4e9", "P"),
-            "choice_searched": ("#e69f00", "X")}  # fmt: skip
+            "choice_searched": ("#e69f00", "X"), "targeted": ("#882255", "*")}  # fmt: skip
 OTHER = ("#cc79a7", "v")
 # Where an argument does nothing; a tick shows it where the range goes past it.
 NEUTRAL = {

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from policy_search.study.memory import in_memory, quiet
-from policy_search.study.space import FAMILIES, Space
+from policy_search.study.space import TARGETED, Space
 from policy_search.study.verdict import Direction
 
 LEAST, LEAST_PER_PARAMETER = 10, 3  # complete trials: with fewer, importances are noise
@@ -46,7 +46,7 @@ class FamilyImportance:
 
 
 def importances(trials: Sequence[FrozenTrial], direction: Direction) -> list[FamilyImportance]:
-    """PED-ANOVA's importances (Watanabe et al., IJCAI 2023) and trends of every family, in the order of FAMILIES.
+    """PED-ANOVA's importances (Watanabe et al., IJCAI 2023) and trends of every family, in the order of the space.
 
     A family is judged by itself, as the planning learns from it: its parameters exist in its own trials only.
 
@@ -55,8 +55,12 @@ def importances(trials: Sequence[FrozenTrial], direction: Direction) -> list[Fam
         direction: of the study.
     """
     members = ("stacked.p_", "stacked_searched.p_")
-    space = Space(per_transform=any(name.startswith(members) for trial in trials for name in trial.params))
-    return [_of(family, list(space.distributions(family)), trials, direction) for family in FAMILIES]
+    names = {name for trial in trials for name in trial.params}
+    space = Space(
+        per_transform=any(name.startswith(members) for name in names),
+        targets=any(name.startswith(f"{TARGETED}.") for name in names),
+    )
+    return [_of(family, list(space.distributions(family)), trials, direction) for family in space.families]
 
 
 def _of(family: str, names: Sequence[str], trials: Sequence[FrozenTrial], direction: Direction) -> FamilyImportance:

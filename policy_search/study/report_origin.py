@@ -13,7 +13,8 @@ from policy_search.study.storage import redacted
 
 # Fields of the configuration in the order of the command's help; the others can be set from Python only.
 OPTIONS = (
-    "data", "root", "out", "objective", "target", "trials", "steps", "seed", "per_transform", "storage", "study",
+    "data", "root", "out", "objective", "target", "trials", "steps", "target_steps", "recognise_steps", "seed",
+    "per_transform", "storage", "study",
     "parallel", "artifacts", "heartbeat", "validate_on", "final_seeds", "finalists", "probe_steps", "probe_base_steps",
     "weights", "ap50_iterations",
 )  # fmt: skip

@@ -16,6 +16,7 @@ FAMILIES = (
     "choice: one of the single naive strategies for each image, by learnt weights",
     "stacked_searched, choice_searched: the same with the sub-policies of the best searched policy so far",
 )
+TARGETED = "targeted: flips, the recognised size of the targets' cells, and what makes images look like theirs"
 PRUNED = "pruned: given up on the way, where the policy scored in the lower half of those that got as far (Hyperband)"
 FRONT = "on the Pareto front: no other policy is as good in every metric and better in one"
 
@@ -94,9 +95,15 @@ def first_round_section(record: RunRecord, figure: bytes | None, settings: Mappi
     align = "nkl" + "n" * (len(scores) + len(against)) + "n" + "r" * len(remarks) + "w"
     return html.section(
         heading, html.text(note), picture, html.table(heading, heads, rows, align),
-        html.listing([*FAMILIES, *([PRUNED] if any(row.state == "pruned" for row in record.rows) else []),
-                      *([FRONT] if several else [])]),
+        html.listing(_glossary(record)),
     )  # fmt: skip
+
+
+def _glossary(record: RunRecord) -> list[str]:
+    pruned = any(row.state == "pruned" for row in record.rows)
+    several = len(record.metrics) > 1
+    extra = ((TARGETED, bool(record.config.target)), (PRUNED, pruned), (FRONT, several))
+    return [*FAMILIES, *(text for text, there in extra if there)]
 
 
 def _caption(several: bool) -> str:

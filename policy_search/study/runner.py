@@ -133,7 +133,7 @@ def run_study(
         folder.claim(config, data.fingerprint)
         study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
         lines(f"{len(data.train)} training images; scored on {data.validation}")
-        rounds = _Rounds(config, data, objective, learn or _relaxed_search, storage, url, folder, study, tell)
+        rounds = _Rounds(config, data, objective, learn or _learner(config), storage, url, folder, study, tell)
         final = rounds.work()
         rows = report.leaderboard(study)
         judged = rounds.judge
@@ -199,7 +199,7 @@ def join_study(
         objective = objective or build_objective(config, data)
         folder = RunFolder(out)
         held.enter_context(folder.owned())
-        rounds = _Rounds(config, data, objective, learn or _relaxed_search, storage, url, folder, study, tell,
+        rounds = _Rounds(config, data, objective, learn or _learner(config), storage, url, folder, study, tell,
                          owner=False)  # fmt: skip
         rounds.work()
         return rounds.trials, rounds.finals
@@ -335,10 +335,10 @@ def _data(config: RunConfig) -> StudyData:
     )
 
 
-def _relaxed_search(data: StudyData, knobs: object, steps: int, seed: int) -> object:
-    from policy_search.study.learning import learn_policy  # only searched trials need it
+def _learner(config: RunConfig) -> Learn:
+    from policy_search.study.learning import Learner  # only searched trials need it
 
-    return learn_policy(data.train, knobs, steps=steps, seed=seed)  # type: ignore[arg-type]
+    return Learner(config.seed, config.recognise_steps, config.target_steps)
 
 
 @contextmanager

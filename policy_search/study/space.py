@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -16,6 +16,7 @@ from policy_search.study.trivial import NAME as TRIVIAL
 from policy_search.study.trivial import trivial_augment
 
 FAMILIES = ("searched", "stacked", "choice", "stacked_searched", "choice_searched")
+TARGETED = "targeted"  # one more, where there are images of the types that a policy is for
 FAMILY = "family"  # the parameter that all others depend on
 # A stack or a choice over a searched policy takes its heaviest sub-policies, at most these: as many as there are naive
 # strategies, and few enough for a model of their weights to be learnt in some tens of trials.
@@ -40,6 +41,21 @@ class Knobs:
     distance: float = 1.5
     floor: float = 0.6
     variety: float = 0.6
+
+
+@dataclass(frozen=True)
+class TargetKnobs:
+    """What a trial decides about a search in target mode (`relaxed.target`, `relaxed.sized`).
+
+    Attributes:
+        sub_policies: 1 … 16.
+        share: of the images that meet what was matched, 0 … 1; all of them meet flips and the recognised size.
+        spread: of that scaling to either side, 0 … 0.5 of the size.
+    """
+
+    sub_policies: int = 8
+    share: float = 0.5
+    spread: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ class Proposal:
 
     Attributes:
         name: what tables call it.
-        family: one of FAMILIES, or naive.
+        family: one of the space's families, or naive.
         baseline: whether it is one of the policies to beat.
         document: a finished policy.
         knobs: with which a policy has to be searched.
@@ -93,7 +109,7 @@ class Proposal:
     family: str
     baseline: bool
     document: PolicyDocument | None = None
-    knobs: Knobs | None = None
+    knobs: Knobs | TargetKnobs | None = None
     over: Over | None = None
     weights: Mapping[str, float] | None = None
 
@@ -112,9 +128,16 @@ class Space:
 
     Attributes:
         per_transform: a stack has one probability for each of its members instead of one for all.
+        targets: whether there are images of the types that a policy is for, and so policies learnt from them.
     """
 
     per_transform: bool = False
+    targets: bool = False
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """What a trial chooses from."""
+        return (*FAMILIES, TARGETED) if self.targets else FAMILIES
 
     def distributions(self, family: str) -> dict[str, BaseDistribution]:
         """The family's own parameters, in the order in which they are drawn."""
@@ -129,6 +152,11 @@ class Space:
             "choice": {f"choice.u_{name}": _UNIT for name in SINGLE_STRATEGIES},
             "stacked_searched": self._probabilities("stacked_searched", _RANKS),
             "choice_searched": {f"choice_searched.u_{rank}": _UNIT for rank in _RANKS},
+            TARGETED: {
+                "targeted.sub_policies": IntDistribution(1, 16, log=True),
+                "targeted.share": _UNIT,
+                "targeted.spread": FloatDistribution(0.0, 0.5),
+            },
         }[family]
 
     def _probabilities(self, family: str, members: Any) -> dict[str, BaseDistribution]:
@@ -140,8 +168,8 @@ class Space:
 def queue(space: Space) -> tuple[Queued, ...]:
     """The first trials, in this order, so that a study cut short after N of them still compares something.
 
-    1. none, 2. random_choice (the paper's best), 3. a searched policy with default knobs, 4. stacked_p0.5,
-    5. stacked_p0.8, 6. the TrivialAugment-like policy, 7. … the six single strategies.
+    1. none, 2. random_choice (the paper's best), 3. a searched policy with default knobs, 4. with targets a targeted
+    one, then stacked_p0.5, stacked_p0.8, the TrivialAugment-like policy and the six single strategies.
 
     Baselines that lie in the space carry its parameters, so the sampler learns from them as well.
     """
@@ -151,6 +179,7 @@ def queue(space: Space) -> tuple[Queued, ...]:
         Queued(stacked_params(0.0, space), "none"),
         Queued(choice_params(even), "random_choice"),
         Queued(searched_params(Knobs()), None),
+        *([Queued(targeted_params(TargetKnobs()), None)] if space.targets else []),
         Queued(stacked_params(0.5, space), "stacked_p0.5"),
         Queued(stacked_params(0.8, space), "stacked_p0.8"),
         Queued({}, TRIVIAL),
@@ -173,7 +202,7 @@ def propose(trial: BaseTrial, slot: int, space: Space, fixed: str | None = None)
     """
     if fixed == TRIVIAL:
         return Proposal(TRIVIAL, "naive", True, document=trivial_augment())
-    family = trial.suggest_categorical(FAMILY, FAMILIES)
+    family = trial.suggest_categorical(FAMILY, space.families)
     drawn = _drawn(trial, space.distributions(family))
     weights = _weights(family, drawn)
     if fixed is not None:
@@ -181,6 +210,8 @@ def propose(trial: BaseTrial, slot: int, space: Space, fixed: str | None = None)
     name = f"{family}_t{slot:03d}"
     if family == "searched":
         return Proposal(name, family, False, knobs=Knobs(**drawn))
+    if family == TARGETED:
+        return Proposal(name, family, False, knobs=TargetKnobs(**drawn))
     if family == "stacked":
         p = drawn if space.per_transform else dict.fromkeys(SINGLE_STRATEGIES, drawn["p"])
         p = {member.removeprefix("p_"): value for member, value in p.items()}
@@ -247,3 +278,8 @@ def searched_params(knobs: Knobs) -> dict[str, Any]:
         "searched.floor": knobs.floor,
         "searched.variety": knobs.variety,
     }
+
+
+def targeted_params(knobs: TargetKnobs) -> dict[str, Any]:
+    """Parameters of the targeted family."""
+    return {FAMILY: TARGETED, **{f"{TARGETED}.{name}": value for name, value in asdict(knobs).items()}}

@@ -10,9 +10,12 @@ from policy_search.study.standing import Entry, Standing
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; symbols say the same without colour. The same as the
 # report's for the families that both know.
-_FAMILIES = {"naive": ("#888888", "circle"), "searched": ("#d55e00", "diamond"), "stacked": ("#0072b2", "square"),
-             "choice": ("#009e73", "triangle-up")}  # fmt: skip
-_OTHERS = (("#cc79a7", "triangle-down"), ("#56b4e9", "star"), ("#e69f00", "x"))
+_FAMILIES = {
+    "naive": ("#888888", "circle"), "searched": ("#d55e00", "diamond"), "targeted": ("#d55e00", "diamond-open"),
+    "stacked": ("#0072b2", "square"), "choice": ("#009e73", "triangle-up"),
+    "stacked_searched": ("#56b4e9", "square-open"), "choice_searched": ("#e69f00", "triangle-up-open"),
+}  # fmt: skip
+_OTHERS = (("#cc79a7", "triangle-down"), ("#cc79a7", "star"), ("#cc79a7", "x"))
 _GREY = "#888888"  # of text and lines: readable on the white theme and on the dark one
 
 
@@ -46,7 +49,7 @@ def _scores(standing: Standing) -> dict[str, Any]:
                 ys.append(value)
         traces.append(
             {"type": "scatter", "mode": "lines", "name": "best learnt so far", "x": [*xs, ends[1]],
-             "y": [*ys, ys[-1]], "line": {"shape": "hv", "width": 1.5, "color": "#e69f00"}, "hoverinfo": "skip"}
+             "y": [*ys, ys[-1]], "line": {"shape": "hv", "width": 1.5, "color": "#cc79a7"}, "hoverinfo": "skip"}
         )  # fmt: skip
     none, rival = standing.named("none"), standing.rival()
     lines = [("none", none, "dot")]

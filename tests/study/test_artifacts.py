@@ -21,6 +21,7 @@ from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_ve
 from policy_search.augment import PolicyDocument, baseline
 from policy_search.study.artifacts import KEEP, LOSSES, POLICY, SHEET, Gallery
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts
+from policy_search.study.patience import StorageLostError
 from policy_search.study.quick_sheet import sheet_png, sources
 from tests.study.conftest import culture
 
@@ -101,13 +102,14 @@ def test_a_second_time_replaces_the_first(study, tmp_path, when):
     assert note_of(study, trial).startswith("# crop")
 
 
-def test_a_shorter_note_leaves_nothing_of_a_longer_one(study, tmp_path):
+def test_nothing_is_left_of_a_longer_note_that_was_edited_in_the_browser(study, tmp_path):
     trial, shown = study.ask(), gallery(tmp_path / "art")
-    long = TrialFacts("long", "naive", (0.5,), domains={f"domain {i}": 0.1 for i in range(200)})
-    shown.show_trial(study, trial, baseline("flip"), long)
     shown.show_trial(study, trial, baseline("flip"), FACTS)
-    assert len(note_of(study, trial)) < 2000
-    assert "domain 199" not in note_of(study, trial)
+    first = note_of(study, trial)
+    save_note_with_version(study._storage, study._study_id, trial._trial_id, 2, "x" * 20_000)
+    assert len(note_of(study, trial)) == 20_000
+    shown.show_trial(study, trial, baseline("flip"), FACTS)
+    assert note_of(study, trial) == first
 
 
 class FullDisk:
@@ -187,6 +189,18 @@ def test_a_storage_that_is_gone_is_told(study, tmp_path):
     assert "not up to date" in shown.show_study(study, StudyFacts("run", 2))
 
 
+def test_a_storage_that_is_lost_for_good_ends_the_run(study, tmp_path):
+    class Patience:
+        def repeat(self, attempt):
+            raise StorageLostError("the storage is away")
+
+    study._storage._backend.patience = Patience()
+    with pytest.raises(StorageLostError):
+        gallery(tmp_path / "art").show_trial(study, study.ask(), baseline("flip"), FACTS)
+    with pytest.raises(StorageLostError):
+        gallery(tmp_path / "art").show_study(study, StudyFacts("run", 2))
+
+
 def test_the_study_note_is_brought_up_to_date_and_keeps_what_people_wrote(study, tmp_path):
     shown = gallery(tmp_path)
     assert shown.show_study(study, StudyFacts("run", 5)) is None
@@ -224,6 +238,17 @@ def test_a_trial_is_compared_with_the_naive_ones_before_it_and_not_with_itself(s
         study.tell(trial, value)
     assert "0.200 better than `none`" in note_of(study, study.trials[1])
     assert "best naive" not in note_of(study, study.trials[0])
+
+
+def test_a_finished_trial_is_not_its_own_rival(study, tmp_path):
+    for name, value in (("flip", 0.5), ("crop", 0.6)):
+        trial = study.ask()
+        trial.set_user_attr("name", name)
+        trial.set_user_attr("is_baseline", True)
+        study.tell(trial, value)
+    trial = study.trials[1]
+    gallery(tmp_path / "art").show_trial(study, trial, baseline("crop"), TrialFacts("crop", "naive", (0.6,)))
+    assert "0.100 better than `flip` (0.500), the best naive strategy so far" in note_of(study, trial)
 
 
 def test_it_costs_little(study, tmp_path):

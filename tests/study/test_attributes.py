@@ -8,13 +8,18 @@ import optuna
 import pytest
 from optuna.storages import InMemoryStorage, RDBStorage
 
-from policy_search.study.attributes import read_attributes, write_attributes
+from policy_search.study.attributes import read_attributes, trial_attributes, write_attributes
+from policy_search.study.storage import open_storage
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "postgres", "memory"])
 def study(request, tmp_path):
-    storage = f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else InMemoryStorage()
-    return optuna.create_study(storage=storage)
+    if request.param == "memory":
+        yield optuna.create_study(storage=InMemoryStorage())
+        return
+    url = f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    with open_storage(url) as storage:
+        yield optuna.create_study(storage=storage)
 
 
 def test_what_is_written_is_what_optuna_reads(study):
@@ -49,12 +54,12 @@ def test_studies_do_not_see_each_other(tmp_path):
     assert read_attributes(storage, second._study_id, ["key"]) == {}
 
 
-def test_finished_trials_of_a_database_can_be_written(tmp_path):
-    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db")
+@pytest.mark.parametrize("study", ["sqlite", "postgres"], indirect=True)
+def test_finished_trials_of_a_database_can_be_written(study):
     study.optimize(lambda trial: 1.0, n_trials=1)
     identity = study.trials[0]._trial_id
     write_attributes(study._storage, study._study_id, {}, trials={identity: {"late": True}})
-    assert RDBStorage(f"sqlite:///{tmp_path}/study.db").get_trial_system_attrs(identity)["late"] is True
+    assert trial_attributes(study._storage, identity)["late"] is True
 
 
 def test_all_or_nothing(tmp_path):
@@ -65,15 +70,15 @@ def test_all_or_nothing(tmp_path):
     assert "a" not in study._storage.get_study_system_attrs(study._study_id)
 
 
-def test_many_writers_leave_one_whole_text(tmp_path):
+@pytest.mark.parametrize("study", ["sqlite", "postgres"], indirect=True)
+def test_many_writers_leave_one_whole_text(study):
     """Each writes all parts with its own letter; a mixture would show two letters."""
-    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db")
     errors = []
 
     def write(letter):
         try:
             for _ in range(5):
-                write_attributes(study._storage, study._study_id, {f"part{i}": letter for i in range(6)})
+                write_attributes(study._storage, study._study_id, {f"part{i}": letter for i in range(6)}, remove=["x"])
         except Exception as error:
             errors.append(error)
 

@@ -11,15 +11,8 @@ import pytest
 
 from policy_search.augment import baseline, load_policy
 from policy_search.augment.describe import describe
-from policy_search.study.notes import (
-    MOST_ROWS,
-    DataFacts,
-    StudyFacts,
-    TrialFacts,
-    policy_table,
-    study_note,
-    trial_note,
-)
+from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts, study_note, trial_note
+from policy_search.study.policy_table import MOST_ROWS, policy_table
 from policy_search.study.standing import Entry, Standing
 
 DATA = DataFacts("demo/A172", True, "the source's val split under 12 held-back shifts")
@@ -164,6 +157,9 @@ def test_a_leading_baseline_is_not_sold_as_a_discovery():
 def test_the_second_rounds_verdict_takes_the_place_of_the_warning():
     note = study_note(SO_FAR, StudyFacts("r", 2, verdict="x beats y."), REAL)
     assert "**Second round:** x beats y." in note
+    assert "Leader of the first round" in note
+    assert "The winner is in `r/best.json`." in note
+    assert "Progress: 2 of 2 trials complete." in note
     assert "fresh seeds, and decides" not in note
 
 
@@ -173,6 +169,13 @@ def test_several_metrics_show_the_pareto_front_in_place_of_one_best():
     assert "Pareto front so far: 2 policies" in note
     assert "| 0 | a | stacked | 0.900 | 0.100 |" in note
     assert "beaten" not in note
+    assert "better: high affinity, high diversity" in note
+
+
+def test_nothing_is_said_of_a_second_round_where_there_is_none():
+    note = study_note(SO_FAR, StudyFacts("r", 2, second_round=False), REAL)
+    assert "second round" not in note
+    assert "best.json" not in note
 
 
 def test_an_empty_study_has_a_note():

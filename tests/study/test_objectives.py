@@ -39,7 +39,8 @@ from policy_search.study.splits import read_split
 from tests.conftest import write_livecell
 from tests.study.conftest import culture
 
-PRUNABLE = {"probe": True, "bridge": True, "affinity-diversity": False, "ap50": False}
+PRUNABLE = {"probe": True, "bridge": True, "affinity-diversity": False, "ap50": True}
+SHARES = {"probe": [0.25, 0.5], "bridge": [0.25, 0.5], "affinity-diversity": [], "ap50": [0.25]}
 DIRECTIONS = {
     "probe": ("maximize",), "bridge": ("minimize",), "affinity-diversity": ("maximize", "maximize"),
     "ap50": ("maximize",),
@@ -94,7 +95,7 @@ class FakeDetect:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
-        self.fails = ""
+        self.fails, self.code = "", 1
 
     def __call__(self, command: list[str], *, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
@@ -102,7 +103,9 @@ class FakeDetect:
         given = dict(zip(command[4::2], command[5::2], strict=True))
         out = Path(given["--out"])
         if self.fails:
-            return subprocess.CompletedProcess(command, 1, None, f"Traceback …\n  deep inside\n{self.fails}\n\n")
+            return subprocess.CompletedProcess(
+                command, self.code, None, f"Traceback …\n  deep inside\n{self.fails}\n\n"
+            )
         out.mkdir(parents=True, exist_ok=True)
         if command[3] == "pretrain":
             (out / "model.pth").write_bytes(b"base")
@@ -186,7 +189,7 @@ def test_it_reports_on_the_way_where_it_says_so(name: str, make: Callable[[str],
     silent = objective.score(baseline("crop"), seed=3)
     told = objective.score(baseline("crop"), seed=3, report=lambda share, value: reports.append((share, value)))
     assert told.values == silent.values
-    assert [share for share, _ in reports] == ([0.25, 0.5] if objective.prunable else [])
+    assert [share for share, _ in reports] == SHARES[name]
     assert all(math.isfinite(value) for _, value in reports)
 
 
@@ -334,9 +337,33 @@ def test_the_base_model_is_trained_once_and_every_score_cleans_up(
     assert len(fake.calls) == 5
 
 
+def test_a_report_of_a_fine_tune_is_the_score_of_a_shorter_one(
+    data: StudyData, tmp_path: Path, fake: FakeDetect
+) -> None:
+    objective, reports = build_objective(config(tmp_path / "run", objective="ap50", ap50_iterations=100), data), []
+
+    def give_up(share: float, value: float) -> None:
+        reports.append((share, value))
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        objective.score(DARK, seed=1, report=give_up)
+    assert [call[call.index("--iterations") + 1] for call in fake.calls[1:]] == ["25"]
+    found = objective.score(DARK, seed=1, report=lambda share, value: reports.append((share, value)))
+    assert [call[call.index("--iterations") + 1] for call in fake.calls[2:]] == ["25", "100"]
+    # The stand-in's figures do not depend on the iterations.
+    assert reports == [(0.25, found.value)] * 2
+
+
 def test_an_error_of_the_command_is_its_last_line(data: StudyData, tmp_path: Path, fake: FakeDetect) -> None:
     fake.fails = "error: loss is not finite at iteration 3"
     with pytest.raises(DetectError, match=r"`detect pretrain` ended with exit code 1: error: loss is not finite"):
+        Ap50Objective(data, tmp_path).score(DARK, seed=0)
+
+
+def test_a_command_that_was_stopped_is_no_failed_policy(data: StudyData, tmp_path: Path, fake: FakeDetect) -> None:
+    fake.fails, fake.code = "interrupted", 130
+    with pytest.raises(KeyboardInterrupt):
         Ap50Objective(data, tmp_path).score(DARK, seed=0)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections import Counter
 
+import albumentations as A
 import numpy as np
 import pytest
 from PIL import Image
 
-from policy_search.augment import baseline, choice
+from policy_search.augment import PolicyDocument, baseline, choice
 from policy_search.augment.preview import draw_outlines
 from policy_search.cells import InstanceMap
 from policy_search.study.probe import ProbeSample
@@ -39,6 +40,13 @@ def test_same_seed_same_bytes_and_another_seed_others(large):
     policy = baseline("stacked_p0.8")
     assert sheet_png(policy, large, seed=3) == sheet_png(policy, large, seed=3)
     assert sheet_png(policy, large, seed=3) != sheet_png(policy, large, seed=4)
+
+
+def test_draws_and_seeds_of_a_policy_without_branches_differ(large):
+    turned = PolicyDocument.from_compose(A.Compose([A.Affine(rotate=(-90, 90), fill=128, p=1.0)]))
+    pictures = [tiles(sheet_png(turned, large, seed=seed))[0] for seed in (0, 1)]
+    shown = {tile.tobytes() for row in pictures for tile in row}
+    assert len(shown) == 1 + 2 * DRAWS
 
 
 def test_nothing_is_changed_by_none_and_much_by_a_flip(large):

@@ -19,7 +19,7 @@ from policy_search.study.data import StudyData
 from policy_search.study.making import Learn, Learnt
 from policy_search.study.objective import Report, Score
 from policy_search.study.runner import Progress, StudyOutcome, run_study
-from policy_search.study.space import Knobs, Space, queue
+from policy_search.study.space import Knobs, Space, TargetKnobs, queue
 from policy_search.study.verdict import Direction
 from policy_search.study.worker import StudyBrokenError
 from tests.conftest import write_livecell
@@ -52,8 +52,11 @@ class Rule:
         return Score((value,), {"all": value})
 
 
-def fake_learning(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
+def fake_learning(data: StudyData, knobs: Knobs | TargetKnobs, steps: int, seed: int) -> Learnt:
     """Stands in for the inner search: a policy that depends on all that it is given."""
+    if isinstance(knobs, TargetKnobs):
+        targets = sum(len(images) for images in data.targets.values())
+        return Learnt(choice({"flip": knobs.sub_policies, "crop": targets, "lateral_stretch": 1 + seed % 5}))
     document = choice({"flip": knobs.sub_policies, "crop": knobs.distance, "color_jitter": 1 + seed % 5})
     return Learnt(document, {"critic distance": (3.0, 2.0, 1.0)})
 
@@ -412,6 +415,19 @@ def test_families_over_searched_sub_policies_take_the_best_searched_one_they_may
         slot = trial.user_attrs["slot"]
         seen = [r for r in rows.values() if r["family"] == "searched" and r["values"] and r["trial"] <= slot - 4]
         assert trial.user_attrs["over"] == max(seen, key=lambda r: r["score"])["trial"]
+
+
+def test_targets_are_learnt_from(study: Callable[..., StudyOutcome], root: Path) -> None:
+    write_livecell(root, {"BV2": {"train": 3}}, cells=4, seed=1)
+    outcome = study(Rule(0.1), trials=5, target=("BV2",))
+    rows = log(outcome)
+    assert [row["name"] for row in rows[:4]] == ["none", "random_choice", "searched_t002", "targeted_t003"]
+    policy = load_policy(outcome.folder / "trials" / "003" / "policy.json")
+    branches = policy.transform["transforms"][0]["transforms"]
+    assert branches[2]["p"] / branches[1]["p"] in [pytest.approx(3 / (1 + n)) for n in range(5)]
+    assert rows[3]["family"] == "targeted"
+    with pytest.raises(InputError, match="target was"):
+        study(Rule(0.1), trials=5)
 
 
 def test_parallel_decides_what_is_seen_and_so_belongs_to_the_study(study: Callable[..., StudyOutcome]) -> None:

@@ -27,6 +27,7 @@ from policy_search.study.space import (
     Over,
     Proposal,
     Space,
+    TargetKnobs,
     choice_params,
     propose,
     queue,
@@ -211,3 +212,16 @@ def test_trivial_policy_keeps_the_frame_and_changes_most_images() -> None:
         moved += not np.array_equal(instances.foreground(), sample.instances.foreground())
     assert 45 <= changed <= 60
     assert 10 <= moved <= 35  # 5 of its 13 operations are geometric
+
+
+def test_targets_bring_one_more_family() -> None:
+    space = Space(targets=True)
+    assert space.families == (*FAMILIES, "targeted")
+    queued = queue(space)
+    assert [q.baseline for q in queued[:4]] == ["none", "random_choice", None, None]
+    assert [q for q in queued if q not in queue(Space())] == [queued[3]]
+    proposal = propose(optuna.trial.FixedTrial(queued[3].params), 3, space)
+    assert proposal == Proposal("targeted_t003", "targeted", False, knobs=TargetKnobs())
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    families = [propose(study.ask(), slot, space).family for slot in range(60)]
+    assert set(families) == set(space.families)
