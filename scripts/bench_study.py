@@ -30,15 +30,14 @@ from study_report import report, table
 
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
+from policy_search.study import learning
 from policy_search.study.data import StudyData, load_study_data
-from policy_search.study.learning import learn_policy
-from policy_search.study.making import Learn, Learnt
+from policy_search.study.making import Learn
 from policy_search.study.objective import Objective
 from policy_search.study.objectives import build_objective
 from policy_search.study.objectives_probe import ProbeObjective
 from policy_search.study.runner import Progress, run_study
 from policy_search.study.seeds import probe_seed
-from policy_search.study.space import Knobs
 
 SIZES = (10, 50, 200, 500, 1000, 2000)
 
@@ -124,10 +123,7 @@ def real(folder: Path, data: StudyData, options: argparse.Namespace) -> dict[str
     objective = build_objective(config, data)
     assert isinstance(objective, ProbeObjective)
     objective.prepare(probe_seed(config.seed, 0))  # once a study: no part of a trial
-
-    def learn(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
-        return learn_policy(data.train, knobs, steps=steps, seed=seed)
-
+    learn = learning.Learner(config.seed, config.recognise_steps, config.target_steps)
     journal = measured(config, objective, learn, options.real)
     rows = mix(folder)
     kinds: dict[str, list[Seconds]] = {}

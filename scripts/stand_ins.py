@@ -18,7 +18,7 @@ from policy_search.relaxed.search import SearchSettings, search_policy
 from policy_search.study.data import StudyData, foreground_pairs
 from policy_search.study.making import Learnt
 from policy_search.study.objective import Report, Score
-from policy_search.study.space import Knobs
+from policy_search.study.space import Knobs, TargetKnobs
 from policy_search.study.verdict import Direction
 
 SUB_POLICIES = (1, 2, 4, 8, 16)  # of the policies that are searched once; the knob draws any number up to 16
@@ -42,12 +42,12 @@ class Learner:
     def __init__(self, policies: dict[int, PolicyDocument]) -> None:
         self._policies = policies
 
-    def __call__(self, data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
+    def __call__(self, data: StudyData, knobs: Knobs | TargetKnobs, steps: int, seed: int) -> Learnt:
         size = min(self._policies, key=lambda there: (abs(there - knobs.sub_policies), there))
         document = self._policies[size]
         rng = random.Random(f"{seed} {knobs}")
         other = replace(document, transform=varied(document.transform, rng))
-        distance = tuple(knobs.distance * rng.uniform(0.5, 1.5) for _ in range(SEARCH_STEPS))
+        distance = tuple(1.5 * rng.uniform(0.5, 1.5) for _ in range(SEARCH_STEPS))
         spread = tuple(rng.gauss(0.0, 1.0) for _ in range(SEARCH_STEPS))
         return Learnt(other, {"search: critic distance": distance, "search: spread": spread})
 

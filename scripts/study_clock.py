@@ -18,7 +18,7 @@ from policy_search.study.data import StudyData
 from policy_search.study.making import Learn, Learnt
 from policy_search.study.objective import Objective, Report, Score
 from policy_search.study.runner import Progress
-from policy_search.study.space import Knobs
+from policy_search.study.space import Knobs, TargetKnobs
 from policy_search.study.verdict import Direction
 
 
@@ -95,7 +95,7 @@ class Timed:
 def timed_learning(learn: Learn, clock: Clock) -> Learn:
     """An inner search that runs on a clock."""
 
-    def timed(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
+    def timed(data: StudyData, knobs: Knobs | TargetKnobs, steps: int, seed: int) -> Learnt:
         with clock.running():
             return learn(data, knobs, steps, seed)
 

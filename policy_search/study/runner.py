@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -240,7 +241,7 @@ class _Rounds:
         self._seeds = fresh_seeds(config.seed, config.final_seeds)
         self._book = ScoreBook(folder.path / "scores.jsonl")
         self._gallery = _gallery(config, data, objective, owner)
-        self._kept: set[int] = set()
+        self._kept: dict[int, tuple[int, str]] = {}  # slot -> its trial's number and line in the log
         self.trials = self.finals = 0
         bench = Bench(storage, config, data, objective, learn, self._book, self._gallery, _note(tell, config))
         self._first = FirstRound(study, bench, self._trial_done, self._watch_trials)
@@ -297,16 +298,17 @@ class _Rounds:
         """Bring the run folder up to the storage: a policy file for every finished trial, and the log."""
         if not self._owner:
             return
-        new = [slot for slot in slots.finished if slot not in self._kept]
+        kept = self._kept
+        new = [slot for slot, trial in slots.finished.items() if slot not in kept or kept[slot][0] != trial.number]
         for slot in new:
             trial = slots.finished[slot]
             if has_policy(trial):
                 self._folder.save_policy(slot, policy_content(trial))
-            self._kept.add(slot)
+            kept[slot] = trial.number, json.dumps(report.log_line(report.row_of(trial)), ensure_ascii=False)
         if new:
-            rows = [report.row_of(slots.finished[slot]) for slot in sorted(slots.finished)]
-            self._folder.write_log([report.log_line(row) for row in rows])
-            if len(rows) <= OFTEN or len(rows) % OFTEN == 0 or slots.complete >= self._config.trials:
+            self._folder.write_log(kept[slot][1] for slot in sorted(kept))
+            count = len(kept)
+            if count <= OFTEN or count % OFTEN == 0 or slots.complete >= self._config.trials:
                 self._show_study()
 
 

@@ -57,8 +57,8 @@ class ScoreBook:
             "seconds": score.seconds, "losses": {name: list(values) for name, values in score.losses.items()},
             "reports": [list(report) for report in reports],
         }  # fmt: skip
-        cut = self._path.is_file() and self._path.stat().st_size > 0 and not self._path.read_bytes().endswith(b"\n")
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if cut else "") + json.dumps(row) + "\n")
+        with self._path.open("ab+") as file:  # writes go to the end, wherever was read
+            cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write((("\n" if cut else "") + json.dumps(row) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
