@@ -117,6 +117,7 @@ class Journal:
         server: CPU seconds of a database server so far, if there is one.
         served: its CPU seconds at the end of each trial.
         complete: trials that have a score.
+        problem: why something is not on the dashboard.
     """
 
     clock: Clock
@@ -126,6 +127,7 @@ class Journal:
     work: list[Seconds] = field(default_factory=list)
     served: list[float] = field(default_factory=list)
     complete: int = 0
+    problem: str = ""
 
     def __post_init__(self) -> None:
         self._last, self._worked = Seconds.now(), self.clock.total
@@ -134,11 +136,14 @@ class Journal:
         """
         Raises:
             EnoughError: after `most` trials.
+            RuntimeError: a trial is not all on the dashboard; what is not done costs nothing.
         """
         if event.kind == "note" and event.message.startswith("the dashboard"):
-            raise RuntimeError(event.message)  # what is not done costs nothing
+            self.problem = event.message  # told within the trial, which what is raised here would only make fail
         if event.kind != "trial" or not event.message:
             return
+        if self.problem:
+            raise RuntimeError(self.problem)
         now, worked = Seconds.now(), self.clock.total
         self.work.append(worked - self._worked)
         self.machinery.append(now - self._last - self.work[-1])
