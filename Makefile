@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo bench-search test lint format clean
+.PHONY: setup demo bench-search bench-study test lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -23,6 +23,11 @@ demo: $(READY)
 # PEER=FOLDER adds AutoAlbument: a folder with its config and its Python 3.8 environment (scripts/peer.py).
 bench-search: $(READY)
 	$(BIN)/python scripts/bench_search.py $(if $(PEER),--peer $(PEER))
+
+# RECORD=1 writes the result file.
+bench-study: $(READY)
+	$(BIN)/python scripts/install_postgres.py
+	$(BIN)/python scripts/bench_study.py $(if $(RECORD),--record)
 
 test: lint
 	$(BIN)/python scripts/install_postgres.py

@@ -18,7 +18,7 @@ NO_SERVER = Path("/etc/postgresql-common/createcluster.d/policy-search-tests.con
 
 
 def present() -> bool:
-    """Whether the server programs are on the machine, where tests/postgres.py looks for them."""
+    """Whether the server programs are on the machine, where scripts/postgres_server.py looks for them."""
     return shutil.which("initdb") is not None or any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 

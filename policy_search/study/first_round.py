@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -69,6 +70,7 @@ class FirstRound:
         watch: Callable[[Slots], None] = lambda slots: None,
     ) -> None:
         self.study, self._bench, self._finished, self._watch = study, bench, finished, watch
+        self._planned: tuple[int, Mapping[str, Any], Proposal] | None = None  # slot, parameters, what they propose
         self._space = Space(per_transform=bench.config.per_transform, targets=bool(bench.config.target))
         # Parameters come with the trial; a sampler that models nothing costs nothing.
         self.study.sampler = optuna.samplers.RandomSampler()
@@ -84,6 +86,7 @@ class FirstRound:
         seen = slots.seen(slot, config.parallel)
         planned = plan(seen, slot, seed=config.seed, directions=self._bench.objective.directions, space=space)
         proposal = propose(optuna.trial.FixedTrial(planned.params), slot, space, planned.baseline)
+        self._planned = slot, planned.params, proposal
         attrs = {SLOT: slot, "name": proposal.name, "family": proposal.family, "is_baseline": proposal.baseline}
         if proposal.weights is not None:
             attrs["weights"] = dict(proposal.weights)
@@ -97,7 +100,10 @@ class FirstRound:
     def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float | tuple[float, ...]:
         config = self._bench.config
         seen = slots.seen(slot, config.parallel)
-        proposal = propose(trial, slot, self._space, trial.user_attrs["name"] if _is_baseline(trial) else None)
+        if self._planned is not None and self._planned[:2] == (slot, trial.params):
+            proposal = self._planned[2]  # making its policy again would cost as much as all of the planning
+        else:
+            proposal = propose(trial, slot, self._space, trial.user_attrs["name"] if _is_baseline(trial) else None)
         made = make_policy(
             proposal, slot, seen, data=self._bench.data, learn=self._bench.learn, steps=config.steps, seed=config.seed,
             directions=self._bench.objective.directions,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,9 @@ class RunFolder:
         """A trial's policy, as saved."""
         return load_policy(self.path / "trials" / f"{number:03d}" / "policy.json")
 
-    def write_log(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write_log(self, lines: Iterable[str]) -> None:
         """Replace log.jsonl; it is written whole from the study, so a crash leaves no gap and no double line."""
-        write_text(self.path / "log.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_text(self.path / "log.jsonl", "".join(f"{line}\n" for line in lines))
 
     def write_report(self, text: str) -> None:
         """Replace report.md."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,13 +25,12 @@ class Keeper:
 
     def __init__(self, folder: RunFolder | None, tell: Callable[[str], None]) -> None:
         self._folder, self._tell = folder, tell
-        self._kept: set[int] = set()  # slots whose policy is written
-        self._logged: set[int] = set()
+        self._kept: dict[int, tuple[int, str]] = {}  # slot -> its trial's number and line in the log
         self._failing = False
 
     def keep(self, slots: Slots) -> bool:
         """Write what is new; whether something was. A failure is told, and what it left out is written later."""
-        if self._folder is None or slots.finished.keys() == self._logged:
+        if self._folder is None or not self._new(slots):
             return False
         try:
             self.write(slots)
@@ -47,15 +47,22 @@ class Keeper:
         Raises:
             OSError, InputError: the folder cannot be written.
         """
-        if self._folder is None or slots.finished.keys() == self._logged:
+        if self._folder is None:
             return
-        for slot, trial in slots.finished.items():
-            if slot not in self._kept and has_policy(trial):
+        kept = dict(self._kept)
+        for slot in self._new(slots):
+            trial = slots.finished[slot]
+            if has_policy(trial):
                 self._folder.save_policy(slot, policy_content(trial))
-            self._kept.add(slot)
-        rows = [report.row_of(slots.finished[slot]) for slot in sorted(slots.finished)]
-        self._folder.write_log([report.log_line(row) for row in rows])
-        self._logged = set(slots.finished)
+            kept[slot] = trial.number, json.dumps(report.log_line(report.row_of(trial)), ensure_ascii=False)
+        if kept != self._kept:
+            self._folder.write_log(kept[slot][1] for slot in sorted(kept))
+            self._kept = kept
+
+    def _new(self, slots: Slots) -> list[int]:
+        """Slots not written yet, or as another trial (a worker that came back was the first after all)."""
+        kept = self._kept
+        return [slot for slot, trial in slots.finished.items() if slot not in kept or kept[slot][0] != trial.number]
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,7 +20,10 @@ class _Shared(FrozenTrial):
     """A finished trial that a storage need not copy through and through, because nobody writes into it."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
-        return copy.copy(self)
+        # What `copy.copy` does, without asking how: a study of 2,000 trials is filled three times a trial.
+        other = object.__new__(_Shared)
+        other.__dict__.update(self.__dict__)
+        return other
 
 
 def outcome(
@@ -64,7 +66,9 @@ def in_memory(
     """A study with these finished trials, numbered in their order."""
     with quiet():
         study = optuna.create_study(study_name=name, directions=list(directions), sampler=sampler, pruner=pruner)
-        study.add_trials(trials)
+        for trial in trials:
+            # Not `study.add_trial`, which checks every trial as if it came from a user.
+            study._storage.create_new_trial(study._study_id, template_trial=trial)
     return study
 
 

@@ -67,8 +67,8 @@ class ScoreBook:
             self._failing = True
 
     def _append(self, line: str) -> None:
-        cut = self._path.is_file() and self._path.stat().st_size > 0 and not self._path.read_bytes().endswith(b"\n")
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if cut else "") + line + "\n")
+        with self._path.open("ab+") as file:  # writes go to the end, wherever was read
+            cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write((("\n" if cut else "") + line + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
