@@ -156,7 +156,7 @@ def _to_the_end(config: RunConfig, *, adopt: bool = False) -> None:
         pictures = save_run_previews(outcome, config)
     _say(outcome.verdict.sentence)
     if not outcome.made:
-        _say("nothing was left to do: the run was finished already")
+        _say("no trial was left to do: this run had found all that before")
     _say(f"wrote {outcome.best_path}")
     _say(f"see   {config.out / 'report.md'} and {pictures}, or: policy-search dashboard {config.out}")
 

@@ -11,12 +11,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from policy_search import cli
 from policy_search.augment import PolicyDocument, load_policy
@@ -25,6 +28,7 @@ from policy_search.config import RunConfig, SearchConfig
 from policy_search.study import artifacts, previews, runner, scorebook, sqlite_file
 from policy_search.study.storage import open_storage
 from tests.conftest import ROOT, write_livecell
+from tests.postgres import PASSWORD, Server
 from tests.study import quick
 
 NAME = "A172 seed 0"
@@ -242,7 +246,7 @@ def test_a_stopped_run_says_how_it_goes_on_and_ends_as_if_it_had_not_been_stoppe
     before = Path("a b/best.json").read_bytes()
     code, out, err = call("resume", "a b")
     assert (code, err) == (0, "")
-    assert "nothing was left to do: the run was finished already" in out
+    assert "no trial was left to do: this run had found all that before" in out
     assert objective.scored == whole
     assert Path("a b/best.json").read_bytes() == before
 
@@ -406,3 +410,49 @@ def test_two_runs_of_one_name_do_not_meet(call: Call, objective: quick.Quick) ->
     assert (code, err.count("\n")) == (2, 1)
     assert f"holds a study named {NAME!r} already, which another run began. To share its work: policy-search" in err
     assert [t.values for t in optuna.load_study(study_name=NAME, storage="sqlite:///r/study.db").trials] == before
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_server_that_is_gone_for_good_ends_the_run_and_ctrl_c_ends_the_waiting(
+    call: Call, objective: quick.Quick, monkeypatch: pytest.MonkeyPatch, restless: Server, stopped: bool
+) -> None:
+    patience = 600.0 if stopped else 1.0
+    monkeypatch.setattr(runner, "open_storage", functools.partial(open_storage, patience=patience))
+    url = restless.fresh()
+
+    def hook(count: int, document: PolicyDocument) -> None:
+        if count == 2 and restless.running:
+            restless.kill()
+            if stopped:
+                threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    objective.hook = hook
+    started = time.monotonic()
+    code, out, err = run(call, "--storage", url, "--heartbeat", 1)
+    assert time.monotonic() - started < 60
+    assert PASSWORD not in out + err
+    assert f"trying again for up to {patience:g} s" in " ".join(out.split())
+    if stopped:
+        assert (code, err) == (130, "stopped; this goes on: policy-search resume r\n")
+    else:
+        assert code == 1
+        assert err.startswith("error: --storage postgresql://")
+        assert "Start the server and repeat the command or `policy-search resume`; finished trials are kept" in err
+        assert err.count("\n") == 1
+    restless.start()
+    monkeypatch.setattr(runner, "open_storage", open_storage)
+    code, out, err = call("resume", "r")  # waits until the trial that was cut off counts as dead
+    assert (code, err) == (0, "")
+    with open_storage(url) as storage:
+        trials = optuna.load_study(study_name=NAME, storage=storage).trials
+    assert [t.user_attrs["slot"] for t in trials if t.state == TrialState.COMPLETE] == [0, 1, 2, 3]
+    assert len(objective.scored) == len(set(objective.scored)) == 4 + 6
+    # A worker that comes late finds nothing to do, and leaves no folder.
+    code, out, err = call("worker", "--storage", url, "--study", NAME)
+    assert (code, err) == (0, "")
+    assert "The study is done. This worker did 0 trials and 0 scorings of the second round." in out
+    assert not list(Path("runs").rglob(".lock"))
+    code, out, err = call("worker", "--storage", url, "--study", "nobody")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"holds no study named 'nobody' (it holds {NAME!r}). Begin it with policy-search run --storage URL." in err
+    assert PASSWORD not in err
