@@ -37,12 +37,16 @@ def run(
         Path | None, typer.Option(help="Run folder; naming it again continues it. Default: runs/search/DATA-seedN.")
     ] = None,
     objective: Annotated[
-        str, typer.Option(help="What policies are scored by: probe, bridge, affinity-diversity or ap50.")
+        str,
+        typer.Option(
+            help="What scores a policy: probe (a small network trained under it), bridge (how near its images come "
+            "to those of --target), affinity-diversity (two values) or ap50 (a real fine-tune: minutes each)."
+        ),
     ] = "probe",
     target: Annotated[
-        str, typer.Option(help="Types by commas of which images without labels are there, for bridge.")
+        str, typer.Option(help="For bridge: types by commas that have no labels; their images alone are read.")
     ] = "",
-    trials: Annotated[int, typer.Option(help="Policies scored in all, the naive strategies included.")] = 20,
+    trials: Annotated[int, typer.Option(help="Policies to score, the naive strategies included.")] = 20,
     steps: Annotated[int, typer.Option(help="Gradient steps of each learnt policy.")] = 200,
     seed: Annotated[int, typer.Option(help="Same seed, same policy.")] = 0,
     per_transform: Annotated[
@@ -54,10 +58,12 @@ def run(
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name. Default: DATA seed N.")] = None,
     parallel: Annotated[
-        int, typer.Option(help="Trials that may run at once: with any number of workers the same result.")
+        int, typer.Option(help="Trials that may run at once. Same number, same result with any number of workers.")
     ] = 4,
     artifacts: Artifacts = None,
-    heartbeat: Annotated[int, typer.Option(help="Seconds between signs of life to PostgreSQL.")] = 60,
+    heartbeat: Annotated[
+        int, typer.Option(help="PostgreSQL: seconds between a worker's signs of life; after two without it is dead.")
+    ] = 60,
     validate_on: Annotated[
         str, typer.Option(help="Labelled types to score on, by commas. Default: the source under held-back shifts.")
     ] = "",
@@ -127,7 +133,7 @@ def worker(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="The base model on this machine, for ap50.")] = None,
 ) -> None:
-    """Take a share of a study's trials, beside others, until it is done. `policy-search run` begins it and ends it."""
+    """Share the work of a study that policy-search run has begun, until it is done. That run writes best.json."""
     folder = out or Path("runs/workers") / _safe(study) / f"{socket.gethostname()}-{os.getpid()}"
     with _stoppable(lambda: "stopped; the study goes on without this worker, which comes back by the same command"):
         from policy_search.progress import StudyBar

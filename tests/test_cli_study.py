@@ -456,3 +456,22 @@ def test_a_server_that_is_gone_for_good_ends_the_run_and_ctrl_c_ends_the_waiting
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert f"holds no study named 'nobody' (it holds {NAME!r}). Begin it with policy-search run --storage URL." in err
     assert PASSWORD not in err
+
+
+def test_a_study_whose_folder_is_damaged_is_taken_up_in_another(call: Call, objective: quick.Quick) -> None:
+    def hook(count: int, document: PolicyDocument) -> None:
+        if count == 2 and not Path("s").exists():
+            raise KeyboardInterrupt
+
+    objective.hook = hook
+    assert run(call)[0] == 130
+    Path("r/config.json").write_text("{")
+    code, _, err = call("resume", "r")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "policy-search resume --storage URL --study NAME --out FOLDER" in err
+    Path("s").mkdir()
+    code, out, err = call("resume", "--storage", "sqlite:///r/study.db", "--study", NAME, "--out", "s")
+    assert (code, err) == (0, "")
+    assert len(objective.scored) == len(set(objective.scored)) == 4 + 6
+    assert len(Path("s/log.jsonl").read_text().splitlines()) == 4
+    assert best("s")["policy_search"]["study"] == NAME
