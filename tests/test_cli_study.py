@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -27,7 +26,7 @@ from policy_search.cells import files
 from policy_search.config import RunConfig, SearchConfig
 from policy_search.study import artifacts, previews, runner, scorebook, sqlite_file
 from policy_search.study.storage import open_storage
-from tests.conftest import ROOT, write_livecell
+from tests.conftest import write_livecell
 from tests.postgres import PASSWORD, Server
 from tests.study import quick
 
@@ -366,17 +365,31 @@ def test_a_full_disk_at_pictures_scores_log_and_policies_costs_no_score(
     assert [load_policy(f"r/trials/{slot:03d}/policy.json").name for slot in range(2)] == ["none", "random_choice"]
 
 
-def test_a_process_killed_while_it_writes_leaves_whole_files(call: Call, objective: quick.Quick, data: Path) -> None:
+def kill_at(name: str, when: int) -> None:
+    """End this process with -9 as it renames a new file `name` into place for the `when`-th time."""
+    replace, seen = os.replace, 0
+
+    def killing(source: Any, target: Any, **options: Any) -> None:
+        nonlocal seen
+        seen += Path(target).name == name
+        if seen == when and Path(target).name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target, **options)
+
+    os.replace = killing
+
+
+def test_a_process_killed_while_it_writes_leaves_whole_files(call: Call, objective: quick.Quick) -> None:
     assert run(call, out="whole")[0] == 0
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "LIVECELL_ROOT": str(data)}
-    budget = ["--trials", "4", "--final-seeds", "2", "--finalists", "1"]
-    for victim in ("log.jsonl:3", "best.json:1"):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.study.quick", victim, "run", "--data", "A172", "--out", "r", *budget],
-            env=environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert all(json.loads(line)["name"] for line in Path("r/log.jsonl").read_text().splitlines())
+    for name, when in (("log.jsonl", 3), ("best.json", 1)):
+        process = os.fork()
+        if process == 0:
+            kill_at(name, when)
+            run(call)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+        assert [json.loads(line)["trial"] for line in Path("r/log.jsonl").read_text().splitlines()][:2] == [0, 1]
+        assert any(p.name.startswith(f".{name}.") for p in Path("r").iterdir()), "it was killed too early"
         assert not Path("r/best.json").exists()
     assert len(Path("r/log.jsonl").read_text().splitlines()) == 4
     objective.scored = []
@@ -388,21 +401,17 @@ def test_a_process_killed_while_it_writes_leaves_whole_files(call: Call, objecti
 
 
 def test_two_runs_of_one_name_do_not_meet(call: Call, objective: quick.Quick) -> None:
-    other = []
+    other: list[tuple[int, str, str]] = []
 
     def hook(count: int, document: PolicyDocument) -> None:
         if count == 1:
-            done = subprocess.run(
-                [sys.executable, "-m", "policy_search.cli", "resume", "r"], capture_output=True, text=True,
-                env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "LIVECELL_ROOT": os.environ["LIVECELL_ROOT"]},
-                timeout=120,
-            )  # fmt: skip
-            other.append((done.returncode, done.stdout, done.stderr))
+            other.append(call("resume", "r"))
 
     objective.hook = hook
     assert run(call)[0] == 0
     code, out, err = other[0]
-    assert (code, out) == (2, "")
+    assert code == 2
+    assert "wrote" not in out
     assert err == "error: another run is working in r: wait for it, or choose another --out\n"
     # Another folder, the same storage and name: nothing of the first is touched.
     before = [t.values for t in optuna.load_study(study_name=NAME, storage="sqlite:///r/study.db").trials]
@@ -470,7 +479,7 @@ def test_a_study_whose_folder_is_damaged_is_taken_up_in_another(call: Call, obje
     assert (code, err.count("\n")) == (2, 1)
     assert "policy-search resume --storage URL --study NAME --out FOLDER" in err
     Path("s").mkdir()
-    code, out, err = call("resume", "--storage", "sqlite:///r/study.db", "--study", NAME, "--out", "s")
+    code, _, err = call("resume", "--storage", "sqlite:///r/study.db", "--study", NAME, "--out", "s")
     assert (code, err) == (0, "")
     assert len(objective.scored) == len(set(objective.scored)) == 4 + 6
     assert len(Path("s/log.jsonl").read_text().splitlines()) == 4
