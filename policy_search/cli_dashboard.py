@@ -14,7 +14,8 @@ console = Console()
 
 def dashboard(
     study: Annotated[
-        str | None, typer.Argument(help="Run folder of policy-search run; with --storage, a study's name will do.")
+        str | None,
+        typer.Argument(metavar="STUDY", help="Run folder of policy-search run; with --storage, a name will do."),
     ] = None,
     storage: Annotated[str | None, typer.Option(help="Optuna storage URL. Default: the run folder's.")] = None,
     artifacts: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: the run folder's.")] = None,

@@ -12,7 +12,9 @@ console = Console()
 
 
 def report(
-    study: Annotated[Path, typer.Argument(help="Run folder that policy-search run wrote, finished or not.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="Run folder that policy-search run wrote, finished or not.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Page to write (.html), Markdown beside it. Default: STUDY/report.html.")
     ] = None,

@@ -37,12 +37,17 @@ def run(
         Path | None, typer.Option(help="Run folder; naming it again continues it. Default: runs/search/DATA-seedN.")
     ] = None,
     objective: Annotated[
-        str, typer.Option(help="What policies are scored by: probe, bridge, affinity-diversity or ap50.")
+        str,
+        typer.Option(
+            help="What scores a policy: probe (a small network trained under it), bridge (how near its images come "
+            "to those of --target), affinity-diversity (two values) or ap50 (a real fine-tune: minutes each)."
+        ),
     ] = "probe",
     target: Annotated[
-        str, typer.Option(help="Types that nobody labelled, by commas: policies are learnt from their images, too.")
+        str,
+        typer.Option(help="Types without labels, by commas: policies are learnt from their images alone, too."),
     ] = "",
-    trials: Annotated[int, typer.Option(help="Policies scored in all, the naive strategies included.")] = 20,
+    trials: Annotated[int, typer.Option(help="Policies to score, the naive strategies included.")] = 20,
     steps: Annotated[int, typer.Option(help="Gradient steps of each policy learnt from the source.")] = 200,
     target_steps: Annotated[int, typer.Option(help="With --target: steps of each policy learnt for it.")] = 320,
     recognise_steps: Annotated[
@@ -61,10 +66,12 @@ def run(
     ] = None,
     study: Annotated[str | None, typer.Option(help="The study's name. Default: DATA seed N.")] = None,
     parallel: Annotated[
-        int, typer.Option(help="Trials that may run at once: with any number of workers the same result.")
+        int, typer.Option(help="Trials that may run at once. Same number, same result with any number of workers.")
     ] = 4,
     artifacts: Artifacts = None,
-    heartbeat: Annotated[int, typer.Option(help="Seconds between signs of life to PostgreSQL.")] = 60,
+    heartbeat: Annotated[
+        int, typer.Option(help="PostgreSQL: seconds between a worker's signs of life; after two without it is dead.")
+    ] = 60,
     validate_on: Annotated[
         str, typer.Option(help="Labelled types to score on, by commas. Default: the source under held-back shifts.")
     ] = "",
@@ -135,7 +142,7 @@ def worker(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="The base model on this machine, for ap50.")] = None,
 ) -> None:
-    """Take a share of a study's trials, beside others, until it is done. `policy-search run` begins it and ends it."""
+    """Share the work of a study that policy-search run has begun, until it is done. That run writes best.json."""
     folder = out or Path("runs/workers") / _safe(study) / f"{socket.gethostname()}-{os.getpid()}"
     with _stoppable(lambda: "stopped; the study goes on without this worker, which comes back by the same command"):
         from policy_search.progress import StudyBar
@@ -164,7 +171,7 @@ def _to_the_end(config: RunConfig, *, adopt: bool = False) -> None:
         pictures = save_run_previews(outcome, config)
     _say(outcome.verdict.sentence)
     if not outcome.made:
-        _say("nothing was left to do: the run was finished already")
+        _say("no trial was left to do: this run had found all that before")
     _say(f"wrote {outcome.best_path}")
     _say(f"see   {config.out / 'report.md'} and {pictures}, or: policy-search dashboard {config.out}")
 

@@ -108,7 +108,20 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(run, livecell_root, monkeyp
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["preview"], ["show"], ["run"], ["data", "check"], ["data", "stats"], ["data", "list"]]
+    "command",
+    [
+        [],
+        ["preview"],
+        ["show"],
+        ["run"],
+        ["resume"],
+        ["worker"],
+        ["report"],
+        ["dashboard"],
+        ["data", "check"],
+        ["data", "stats"],
+        ["data", "list"],
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     done = subprocess.run(

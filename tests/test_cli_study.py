@@ -9,14 +9,16 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from policy_search import cli
 from policy_search.augment import PolicyDocument, load_policy
@@ -24,7 +26,8 @@ from policy_search.cells import files
 from policy_search.config import RunConfig, SearchConfig
 from policy_search.study import artifacts, previews, runner, scorebook, sqlite_file
 from policy_search.study.storage import open_storage
-from tests.conftest import ROOT, write_livecell
+from tests.conftest import write_livecell
+from tests.postgres import PASSWORD, Server
 from tests.study import quick
 
 NAME = "A172 seed 0"
@@ -242,7 +245,7 @@ def test_a_stopped_run_says_how_it_goes_on_and_ends_as_if_it_had_not_been_stoppe
     before = Path("a b/best.json").read_bytes()
     code, out, err = call("resume", "a b")
     assert (code, err) == (0, "")
-    assert "nothing was left to do: the run was finished already" in out
+    assert "no trial was left to do: this run had found all that before" in out
     assert objective.scored == whole
     assert Path("a b/best.json").read_bytes() == before
 
@@ -362,17 +365,31 @@ def test_a_full_disk_at_pictures_scores_log_and_policies_costs_no_score(
     assert [load_policy(f"r/trials/{slot:03d}/policy.json").name for slot in range(2)] == ["none", "random_choice"]
 
 
-def test_a_process_killed_while_it_writes_leaves_whole_files(call: Call, objective: quick.Quick, data: Path) -> None:
+def kill_at(name: str, when: int) -> None:
+    """End this process with -9 as it renames a new file `name` into place for the `when`-th time."""
+    replace, seen = os.replace, 0
+
+    def killing(source: Any, target: Any, **options: Any) -> None:
+        nonlocal seen
+        seen += Path(target).name == name
+        if seen == when and Path(target).name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target, **options)
+
+    os.replace = killing
+
+
+def test_a_process_killed_while_it_writes_leaves_whole_files(call: Call, objective: quick.Quick) -> None:
     assert run(call, out="whole")[0] == 0
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "LIVECELL_ROOT": str(data)}
-    budget = ["--trials", "4", "--final-seeds", "2", "--finalists", "1"]
-    for victim in ("log.jsonl:3", "best.json:1"):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.study.quick", victim, "run", "--data", "A172", "--out", "r", *budget],
-            env=environment, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert all(json.loads(line)["name"] for line in Path("r/log.jsonl").read_text().splitlines())
+    for name, when in (("log.jsonl", 3), ("best.json", 1)):
+        process = os.fork()
+        if process == 0:
+            kill_at(name, when)
+            run(call)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+        assert [json.loads(line)["trial"] for line in Path("r/log.jsonl").read_text().splitlines()][:2] == [0, 1]
+        assert any(p.name.startswith(f".{name}.") for p in Path("r").iterdir()), "it was killed too early"
         assert not Path("r/best.json").exists()
     assert len(Path("r/log.jsonl").read_text().splitlines()) == 4
     objective.scored = []
@@ -384,21 +401,17 @@ def test_a_process_killed_while_it_writes_leaves_whole_files(call: Call, objecti
 
 
 def test_two_runs_of_one_name_do_not_meet(call: Call, objective: quick.Quick) -> None:
-    other = []
+    other: list[tuple[int, str, str]] = []
 
     def hook(count: int, document: PolicyDocument) -> None:
         if count == 1:
-            done = subprocess.run(
-                [sys.executable, "-m", "policy_search.cli", "resume", "r"], capture_output=True, text=True,
-                env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "LIVECELL_ROOT": os.environ["LIVECELL_ROOT"]},
-                timeout=120,
-            )  # fmt: skip
-            other.append((done.returncode, done.stdout, done.stderr))
+            other.append(call("resume", "r"))
 
     objective.hook = hook
     assert run(call)[0] == 0
     code, out, err = other[0]
-    assert (code, out) == (2, "")
+    assert code == 2
+    assert "wrote" not in out
     assert err == "error: another run is working in r: wait for it, or choose another --out\n"
     # Another folder, the same storage and name: nothing of the first is touched.
     before = [t.values for t in optuna.load_study(study_name=NAME, storage="sqlite:///r/study.db").trials]
@@ -406,3 +419,68 @@ def test_two_runs_of_one_name_do_not_meet(call: Call, objective: quick.Quick) ->
     assert (code, err.count("\n")) == (2, 1)
     assert f"holds a study named {NAME!r} already, which another run began. To share its work: policy-search" in err
     assert [t.values for t in optuna.load_study(study_name=NAME, storage="sqlite:///r/study.db").trials] == before
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_server_that_is_gone_for_good_ends_the_run_and_ctrl_c_ends_the_waiting(
+    call: Call, objective: quick.Quick, monkeypatch: pytest.MonkeyPatch, restless: Server, stopped: bool
+) -> None:
+    patience = 600.0 if stopped else 1.0
+    monkeypatch.setattr(runner, "open_storage", functools.partial(open_storage, patience=patience))
+    url = restless.fresh()
+
+    def hook(count: int, document: PolicyDocument) -> None:
+        if count == 2 and restless.running:
+            restless.kill()
+            if stopped:
+                threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    objective.hook = hook
+    started = time.monotonic()
+    code, out, err = run(call, "--storage", url, "--heartbeat", 1)
+    assert time.monotonic() - started < 60
+    assert PASSWORD not in out + err
+    assert f"trying again for up to {patience:g} s" in " ".join(out.split())
+    if stopped:
+        assert (code, err) == (130, "stopped; this goes on: policy-search resume r\n")
+    else:
+        assert code == 1
+        assert err.startswith("error: --storage postgresql://")
+        assert "Start the server and repeat the command or `policy-search resume`; finished trials are kept" in err
+        assert err.count("\n") == 1
+    restless.start()
+    monkeypatch.setattr(runner, "open_storage", open_storage)
+    code, out, err = call("resume", "r")  # waits until the trial that was cut off counts as dead
+    assert (code, err) == (0, "")
+    with open_storage(url) as storage:
+        trials = optuna.load_study(study_name=NAME, storage=storage).trials
+    assert sorted(t.user_attrs["slot"] for t in trials if t.state == TrialState.COMPLETE) == [0, 1, 2, 3]
+    assert len(objective.scored) == len(set(objective.scored)) == 4 + 6
+    # A worker that comes late finds nothing to do, and leaves no folder.
+    code, out, err = call("worker", "--storage", url, "--study", NAME)
+    assert (code, err) == (0, "")
+    assert "The study is done. This worker did 0 trials and 0 scorings of the second round." in out
+    assert not list(Path("runs").rglob(".lock"))
+    code, out, err = call("worker", "--storage", url, "--study", "nobody")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"holds no study named 'nobody' (it holds {NAME!r}). Begin it with policy-search run --storage URL." in err
+    assert PASSWORD not in err
+
+
+def test_a_study_whose_folder_is_damaged_is_taken_up_in_another(call: Call, objective: quick.Quick) -> None:
+    def hook(count: int, document: PolicyDocument) -> None:
+        if count == 2 and not Path("s").exists():
+            raise KeyboardInterrupt
+
+    objective.hook = hook
+    assert run(call)[0] == 130
+    Path("r/config.json").write_text("{")
+    code, _, err = call("resume", "r")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "policy-search resume --storage URL --study NAME --out FOLDER" in err
+    Path("s").mkdir()
+    code, _, err = call("resume", "--storage", "sqlite:///r/study.db", "--study", NAME, "--out", "s")
+    assert (code, err) == (0, "")
+    assert len(objective.scored) == len(set(objective.scored)) == 4 + 6
+    assert len(Path("s/log.jsonl").read_text().splitlines()) == 4
+    assert best("s")["policy_search"]["study"] == NAME

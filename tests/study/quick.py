@@ -1,20 +1,12 @@
 """`policy-search` with an objective that costs nothing and a hook at each scoring, to see what the command does when
-things go wrong. Also a program: python -m tests.study.quick FILE:WHEN ARGUMENTS kills itself with -9 as it renames a
-new FILE into place for the WHEN-th time.
-"""
+things go wrong."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from policy_search import cli
 from policy_search.augment import PolicyDocument, choice
-from policy_search.study import runner
 from policy_search.study.making import Learnt
 from policy_search.study.objective import Report, Score
 
@@ -42,24 +34,3 @@ class Quick:
 def learn(data: Any, knobs: Any, steps: int, seed: int) -> Learnt:
     """Stands in for the inner search."""
     return Learnt(choice({"flip": knobs.sub_policies, "crop": 1 + seed % 5}))
-
-
-def _kill_at(name: str, when: int) -> None:
-    replace, seen = os.replace, 0
-
-    def killing(source: Any, target: Any, **options: Any) -> None:
-        nonlocal seen
-        seen += Path(target).name == name
-        if seen == when and Path(target).name == name:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target, **options)
-
-    os.replace = killing
-
-
-if __name__ == "__main__":
-    file, _, number = sys.argv.pop(1).partition(":")
-    _kill_at(file, int(number))
-    runner.build_objective = lambda config, data: Quick()
-    runner._relaxed_search = learn
-    cli.main()

@@ -34,3 +34,17 @@ def test_a_cut_line_costs_its_own_entry_and_no_other(tmp_path: Path) -> None:
     last = ScoreBook(path)
     assert last.get("one", 1) is not None
     assert last.get("three", 1) == Entry(SCORE, ())
+
+
+def test_a_full_disk_is_told_once_and_costs_no_score(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = tmp_path / "gone" / "scores.jsonl"  # a folder that is missing stands for all that can be wrong with it
+    book = ScoreBook(path, told.append)
+    book.put("one", 1, SCORE, [])
+    book.put("two", 1, SCORE, [])
+    assert told == [f"{path} cannot be written (No such file or directory): scores are kept in the storage alone"]
+    assert book.get("one", 1) == book.get("two", 1) == Entry(SCORE, ())
+    path.parent.mkdir()
+    book.put("three", 1, SCORE, [])
+    assert ScoreBook(path).get("three", 1) == Entry(SCORE, ())
+    assert len(told) == 1
