@@ -135,7 +135,7 @@ def run_study(
         folder = RunFolder(config.out)
         folder.check(config, data.fingerprint)
         held.enter_context(folder.owned())
-        begun = folder.claimed or adopt
+        claimed = folder.claimed
         url = config.storage or default_url(folder.path)
         lines = _note(tell, config)
         require_database(folder, url, config.study_name)
@@ -146,10 +146,10 @@ def run_study(
         kept = config.model_copy(update={"storage": config.storage and without_password(config.storage)})
         folder.claim(kept, data.fingerprint)
         try:
-            study = open_study(storage, url, config, data.fingerprint, objective, begun=begun)
+            study = open_study(storage, url, config, data.fingerprint, objective, begun=claimed or adopt)
         except InputError as error:
             # Another run's study: the folder must not look as if it had begun it when the command is repeated.
-            if not begun and not isinstance(error, StorageLostError):
+            if not claimed and not isinstance(error, StorageLostError):
                 folder.unclaim()
             raise
         lines(f"{len(data.train)} training images; scored on {data.validation}")

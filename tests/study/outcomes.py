@@ -42,7 +42,6 @@ def results(folder: Path, url: str) -> dict[str, Any]:
 
 def table(server: Server, url: str) -> dict[str, list[tuple[int | None, str, set[str]]]]:
     """The table of trials as the server has it: study -> (slot, state, names of attributes) of each trial."""
-
     found: dict[str, list[tuple[int | None, str, set[str]]]] = {}
     rows = server.execute(
         "SELECT study_name, state::text, array_agg(key), max(CASE WHEN key = 'slot' THEN value_json END) "

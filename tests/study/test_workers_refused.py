@@ -6,13 +6,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policy_search.cells.errors import InputError
 from policy_search.study import runner
 from policy_search.study.report_data import read_config
-from policy_search.study.storage import default_url
+from policy_search.study.storage import StudyStorage, default_url, open_storage
 from tests.conftest import write_livecell
 from tests.postgres import PASSWORD, Server
 from tests.study.players import Players, players, shared_root
@@ -108,3 +109,18 @@ def test_the_password_is_in_no_file_and_taken_from_the_environment(
     again = Rule()
     runner.run_study(config, objective=again, learn=fake_learning)
     assert again.scored == [], "it is the same study, which is done"
+
+
+def test_a_late_worker_finds_nothing_to_do_and_would_give_signs_of_life_as_often_as_the_others(
+    idle: tuple[str, Players], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, there = idle
+    beats: list[int] = []
+
+    def opening(url: str, *, heartbeat: int = 60, **options: Any) -> StudyStorage:
+        beats.append(heartbeat)
+        return open_storage(url, heartbeat=heartbeat, **options)
+
+    monkeypatch.setattr(runner, "open_storage", opening)
+    assert runner.join_study(url, "x", out=tmp_path / "worker", root=there.root, objective=Rule()) == (0, 0)
+    assert beats == [there.config(url).heartbeat]
