@@ -116,7 +116,7 @@ def run_study(
     """
     tell = progress or (lambda event: None)
     with ExitStack() as held:
-        held.enter_context(_quiet_optuna())
+        held.enter_context(quiet_optuna())
         held.enter_context(one_thread())
         # What the user gave is looked at before the run folder is made: bad input leaves nothing behind.
         if config.storage is not None:
@@ -189,7 +189,7 @@ def join_study(
     """
     tell = progress or (lambda event: None)
     with ExitStack() as held:
-        held.enter_context(_quiet_optuna())
+        held.enter_context(quiet_optuna())
         held.enter_context(one_thread())
         check_url(url)
         storage = held.enter_context(open_storage(url, tell=_note(tell)))
@@ -213,7 +213,7 @@ def config_of(url: str, name: str, **local: Any) -> RunConfig:
         InputError: no such storage or study.
     """
     check_url(url)
-    with _quiet_optuna(), open_storage(url) as storage:
+    with quiet_optuna(), open_storage(url) as storage:
         return config_in(load_shared(storage, url, name), storage=url, **local)
 
 
@@ -302,7 +302,8 @@ class _Rounds:
         new = [slot for slot, trial in slots.finished.items() if slot not in kept or kept[slot][0] != trial.number]
         for slot in new:
             trial = slots.finished[slot]
-            if has_policy(trial):
+            # A file that is there is whole, and of this slot: which policy that is never changes.
+            if has_policy(trial) and (slot in kept or not self._folder.has_policy(slot)):
                 self._folder.save_policy(slot, policy_content(trial))
             kept[slot] = trial.number, json.dumps(report.log_line(report.row_of(trial)), ensure_ascii=False)
         if new:
@@ -344,7 +345,7 @@ def _learner(config: RunConfig) -> Learn:
 
 
 @contextmanager
-def _quiet_optuna() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Progress is told by us; Optuna's own lines and the notes on its experimental parts stay out of the way."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
