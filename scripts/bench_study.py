@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="LIVECell's folder")
     parser.add_argument("--trials", type=int, default=SIZES[-1], help="of the studies with stand-ins, at least 10")
     parser.add_argument("--whole", action="store_true", help="make all trials, none of them a copy: takes an hour")
-    parser.add_argument("--real", type=int, default=16, help="trials of the real study")
+    parser.add_argument("--real", type=int, default=14, help="trials of the real study")
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; default: that of temporary files")
     parser.add_argument("--record", action="store_true", help="write experiments/results/study_overhead.md and .json")
     options = parser.parse_args()
