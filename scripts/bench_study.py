@@ -4,7 +4,8 @@
 
 Two studies of 2,000 trials, on SQLite and on a PostgreSQL server of its own, with stand-ins for the objective and the
 inner search that take next to no time; all else is as in `policy-search run`: claims, planning, policies in the
-storage, before/after sheets, notes, figures, log, book of scores. One real study gives the time of a trial. One thread.
+storage, before/after sheets, notes, figures, log, book of scores. Above 200 trials those that are not measured are
+copies in the storage (--whole: none are). One real study gives the time of a trial. One thread.
 With --record: experiments/results/study_overhead.md and .json.
 """
 
@@ -26,6 +27,7 @@ from postgres_server import NoServerError, Server
 from stand_ins import SUB_POLICIES, Learner, Scorer, searched_policies
 from steps import commit, environment, write_result
 from study_clock import Clock, EnoughError, Journal, Seconds, Timed, server_seconds, timed_learning
+from study_fill import fill
 from study_report import report, table
 
 from policy_search.cells.errors import InputError
@@ -38,8 +40,10 @@ from policy_search.study.objectives import build_objective
 from policy_search.study.objectives_probe import ProbeObjective
 from policy_search.study.runner import Progress, run_study
 from policy_search.study.seeds import probe_seed
+from policy_search.study.storage import default_url
 
 SIZES = (10, 50, 200, 500, 1000, 2000)
+WHOLE = 200  # trials that are all made; above, those between the measured ones are copies
 
 
 def measured(
@@ -69,18 +73,13 @@ def finished(config: RunConfig, objective: Objective, learn: Learn) -> dict[str,
     return {"until_first_score": asdict(opened[0]), "whole": asdict(whole), "scores": len(scored)}
 
 
-def windows(journal: Journal, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The mean trial among the last of the first 10, 50, … trials: a quarter of them, 5 to 50."""
-    found = []
-    for size in sizes:
-        count = max(5, min(50, size // 4))
-        part = slice(size - count, size)
-        mean = sum(journal.machinery[part], Seconds()) / count
-        served = journal.served[size - 1] - journal.served[size - count - 1]
-        found.append(
-            {"trials": size, "mean_of": count, "cpu_s": mean.cpu, "wall_s": mean.wall, "server_cpu_s": served / count}
-        )
-    return found
+def window(journal: Journal, size: int, start: int = 0) -> dict[str, Any]:
+    """The mean trial among the last of the first `size`: a quarter of them, 5 to 50. The journal begins at `start`."""
+    count = max(5, min(50, size // 4))
+    end = size - start
+    mean = sum(journal.machinery[end - count : end], Seconds()) / count
+    served = journal.served[end - 1] - journal.served[end - count - 1]
+    return {"trials": size, "mean_of": count, "cpu_s": mean.cpu, "wall_s": mean.wall, "server_cpu_s": served / count}
 
 
 def mix(folder: Path) -> list[dict[str, Any]]:
@@ -103,17 +102,25 @@ def overhead(
 ) -> dict[str, Any]:
     """A study with stand-ins on one storage."""
     objective, learn = Scorer([domain.name for domain in data.domains]), Learner(policies)
-    sizes = tuple(size for size in SIZES if size <= options.trials)
-    values = {"data": options.data, "root": options.root, "out": folder, "storage": url}
-    before = os.getloadavg()[0]
-    journal = measured(RunConfig(trials=10**6, **values), objective, learn, options.trials, server)
+    config = RunConfig(data=options.data, root=options.root, out=folder, storage=url, trials=10**6)
+    before, journals = os.getloadavg()[0], []
+    sizes = [size for size in SIZES if size <= options.trials]
+    run = sizes[-1] if options.whole else min(WHOLE, sizes[-1])
+    journals.append((0, measured(config, objective, learn, run, server)))
+    found = [window(journals[0][1], size) for size in sizes if size <= run]
+    for size in (size for size in sizes if size > run):
+        start = size - 51  # the first trial after opening the study, which takes its time, is left out
+        fill(url or default_url(folder), config.study_name, start)
+        journals.append((start, measured(config, objective, learn, 51, server)))
+        found.append(window(journals[-1][1], size, start))
     rows = mix(folder)
-    ending = finished(RunConfig(trials=journal.complete, **values), objective, learn)
+    ending = finished(config.model_copy(update={"trials": journals[-1][1].complete}), objective, learn)
+    every = [m for _, journal in journals for m in journal.machinery]
     return {
-        "windows": windows(journal, sizes), "mix": counted(rows), "ending": ending,
+        "windows": found, "copied": len(rows) - len(every), "mix": counted(rows), "ending": ending,
         "load": [before, os.getloadavg()[0]],
-        "whole": asdict(sum(journal.machinery, Seconds())), "stand_ins": asdict(sum(journal.work, Seconds())),
-        "each": [[round(m.cpu, 5), round(m.wall, 5)] for m in journal.machinery],
+        "stand_ins": asdict(sum((w for _, journal in journals for w in journal.work), Seconds())),
+        "each": {start: [[round(m.cpu, 5), round(m.wall, 5)] for m in j.machinery] for start, j in journals},
     }  # fmt: skip
 
 
@@ -198,7 +205,8 @@ def main() -> None:
     parser.add_argument("--data", default="demo/A172", help="as for policy-search")
     parser.add_argument("--root", type=Path, help="LIVECell's folder")
     parser.add_argument("--trials", type=int, default=SIZES[-1], help="of the studies with stand-ins, at least 10")
-    parser.add_argument("--real", type=int, default=16, help="trials of the real study")
+    parser.add_argument("--whole", action="store_true", help="make all trials, none of them a copy: takes an hour")
+    parser.add_argument("--real", type=int, default=14, help="trials of the real study")
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; default: that of temporary files")
     parser.add_argument("--record", action="store_true", help="write experiments/results/study_overhead.md and .json")
     options = parser.parse_args()

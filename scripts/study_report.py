@@ -78,6 +78,14 @@ def report(facts: Mapping[str, Any], command: str) -> str:
         "and inner search take next to no time and return what real ones do: policies of real searches, of",
         f"{sizes} as files (sub-policies), each changed a little, curves of losses, scores by domain and two",
         "reports on the way. One process, default configuration; the server waits for the disk.",
+        *(
+            [
+                "Above 200 trials only the measured ones are made; those before them are copies, written straight into",
+                "the storage with all that it holds of a trial, which the run takes up when it is continued.",
+            ]
+            if any(found["copied"] for found in storages.values())
+            else []
+        ),
         "",
         "## A real trial",
         "",

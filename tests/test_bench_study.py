@@ -10,14 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import study_clock
-from bench_study import finished, measured, windows
+from bench_study import finished, measured, window
 from postgres_server import NoServerError, Server
 from stand_ins import Learner, Scorer
 from study_clock import Clock, Journal, Seconds, server_seconds
+from study_fill import fill
 from study_report import shares, table, verdicts
 
 from policy_search.augment import PolicyDocument, choice
@@ -26,7 +29,11 @@ from policy_search.study.first_round import FirstRound
 from policy_search.study.halving import Halving
 from policy_search.study.making import Learnt
 from policy_search.study.objective import Report, Score
+from policy_search.study.rdb import STATE
+from policy_search.study.runner import quiet_optuna
 from policy_search.study.space import Knobs, TargetKnobs
+from policy_search.study.storage import default_url, open_storage
+from policy_search.study.stored_policies import KEY
 from tests.conftest import write_livecell
 
 POLICIES = {1: choice({"flip": 1.0, "crop": 2.0}), 8: choice({"flip": 1.0, "crop": 2.0, "color_jitter": 3.0})}
@@ -122,6 +129,31 @@ def test_a_study_is_continued_to_its_end(config: RunConfig, monkeypatch: pytest.
     assert (config.out / "best.json").is_file()
 
 
+def test_copies_are_trials_like_those_that_are_made(config: RunConfig) -> None:
+    url = default_url(config.out)
+    measured(config, Scorer(["a"]), Learner(POLICIES), 16)
+    fill(url, config.study_name, 60)
+    journal = measured(config, Scorer(["a"]), Learner(POLICIES), 2)
+    with quiet_optuna(), open_storage(url) as storage:
+        study = optuna.load_study(storage=storage, study_name=config.study_name)
+        trials = study.get_trials(deepcopy=False)
+        assert [t.user_attrs["slot"] for t in trials] == list(range(62))
+        assert journal.complete == sum(t.state == TrialState.COMPLETE for t in trials)
+        model, copied = trials[12], next(t for t in trials[16:] if t.number % 4 == 0)  # four models, in turn
+        assert copied.params == model.params
+        assert copied.system_attrs[KEY] == model.system_attrs[KEY]
+        assert set(copied.system_attrs) == set(model.system_attrs) - {STATE}  # no change of its state was asked for
+        assert set(copied.user_attrs) == set(model.user_attrs)
+        shown = storage.get_study_system_attrs(study._study_id)
+        note = [f"dashboard:{t._trial_id}:note_str:0" for t in trials]
+        assert set(note) <= set(shown)
+        assert shown[note[copied.number]] == shown[note[12]]
+    rows = [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
+    assert [row["trial"] for row in rows] == list(range(62))
+    assert len({row["hash"] for row in rows[16:]}) == 46
+    assert (config.out / "trials" / "059" / "policy.json").is_file()
+
+
 def test_a_dashboard_that_is_not_written_is_no_cheap_one(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> bytes:
         raise OSError("no picture")
@@ -135,9 +167,9 @@ def test_windows_are_the_last_trials_up_to_a_size() -> None:
     journal = Journal(Clock(), 100)
     journal.machinery = [Seconds(float(n), 10.0 * n) for n in range(1, 101)]
     journal.served = [n * (n + 1) / 2 for n in range(1, 101)]  # the n-th trial took n
-    small, large = windows(journal, (10, 100))
+    small, large = window(journal, 10), window(journal, 1100, 1000)
     assert small == {"trials": 10, "mean_of": 5, "cpu_s": 8.0, "wall_s": 80.0, "server_cpu_s": 8.0}  # 6 … 10
-    assert large == {"trials": 100, "mean_of": 25, "cpu_s": 88.0, "wall_s": 880.0, "server_cpu_s": 88.0}
+    assert large == {"trials": 1100, "mean_of": 50, "cpu_s": 75.5, "wall_s": 755.0, "server_cpu_s": 75.5}
 
 
 def test_the_table_gives_shares_of_a_real_trial() -> None:

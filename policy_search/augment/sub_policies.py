@@ -7,12 +7,14 @@ its mixture stays (a policy of target mode flips and scales first, and leaves a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import albumentations as A
 
-from policy_search.augment.documents import PolicyDocument
+from policy_search.augment.documents import PolicyDocument, Provenance
 from policy_search.cells.errors import PolicyError
 
 Transforms = list[A.BasicTransform | A.BaseCompose]
@@ -110,7 +112,12 @@ def _put_together(mixture: _Mixture, inner: Transforms) -> PolicyDocument:
 
 
 def _taken_apart(document: PolicyDocument) -> _Mixture:
-    compose = document.compose()
+    return _parts(json.dumps(document.transform))
+
+
+@lru_cache(maxsize=2)  # a study builds many policies over the same one; its transforms are only ever written down
+def _parts(transform: str) -> _Mixture:
+    compose = PolicyDocument(json.loads(transform), Provenance()).compose()
     transforms: Transforms = list(compose.transforms)
     before, last = transforms[:-1], transforms[-1]
     if compose.p != 1.0:

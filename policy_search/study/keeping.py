@@ -52,7 +52,8 @@ class Keeper:
         kept = dict(self._kept)
         for slot in self._new(slots):
             trial = slots.finished[slot]
-            if has_policy(trial):
+            # A file that is there is whole, and of this slot: which policy that is never changes.
+            if has_policy(trial) and (slot in kept or not self._folder.has_policy(slot)):
                 self._folder.save_policy(slot, policy_content(trial))
             kept[slot] = trial.number, json.dumps(report.log_line(report.row_of(trial)), ensure_ascii=False)
         if kept != self._kept:

@@ -123,7 +123,7 @@ def run_study(
     """
     tell = progress or (lambda event: None)
     with ExitStack() as held:
-        held.enter_context(_quiet_optuna())
+        held.enter_context(quiet_optuna())
         held.enter_context(one_thread())
         # What the user gave is looked at before the run folder is made: bad input leaves nothing behind.
         if config.storage is not None:
@@ -211,7 +211,7 @@ def join_study(
     """
     tell = progress or (lambda event: None)
     with ExitStack() as held:
-        held.enter_context(_quiet_optuna())
+        held.enter_context(quiet_optuna())
         held.enter_context(one_thread())
         config = config_of(url, name, out=out, root=root, artifacts=artifacts, weights=weights)
         data = _data(config)
@@ -242,7 +242,7 @@ def config_of(url: str, name: str, **local: Any) -> RunConfig:
     """
     check_url(url)
     require_begun(url)
-    with _quiet_optuna(), stored_storage(url) as storage:
+    with quiet_optuna(), stored_storage(url) as storage:
         return config_in(load_shared(storage, url, name), storage=url, **local)
 
 
@@ -364,7 +364,7 @@ def _learner(config: RunConfig) -> Learn:
 
 
 @contextmanager
-def _quiet_optuna() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Progress is told by us; Optuna's own lines and the notes on its experimental parts stay out of the way."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from functools import lru_cache
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -26,10 +27,19 @@ def has_policy(trial: FrozenTrial) -> bool:
 
 def policy_content(trial: FrozenTrial) -> dict[str, Any]:
     """The policy of a trial as the content of a file, not checked."""
-    content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(trial.system_attrs[KEY])))
-    return content
+    return _unpacked(trial.system_attrs[KEY])
 
 
 def get_policy(trial: FrozenTrial) -> PolicyDocument:
     """The policy of a trial, checked like every policy that is read."""
-    return PolicyDocument.from_dict(policy_content(trial), source=f"the policy of trial {trial.number}")
+    return _checked(trial.system_attrs[KEY], f"the policy of trial {trial.number}")
+
+
+def _unpacked(packed: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return content
+
+
+@lru_cache(maxsize=2)  # many trials in a row are built over the best searched policy, and checking it costs the most
+def _checked(packed: str, source: str) -> PolicyDocument:
+    return PolicyDocument.from_dict(_unpacked(packed), source=source)
