@@ -45,7 +45,7 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> quick.Quick:
     """What the commands of this test score by."""
     found = quick.Quick()
     monkeypatch.setattr(runner, "build_objective", lambda config, data: found)
-    monkeypatch.setattr(runner, "_relaxed_search", quick.learn)
+    monkeypatch.setattr(runner, "_learner", lambda config: quick.learn)
     monkeypatch.setattr(previews, "save_preview", lambda *arguments, **options: None)  # most of a run's time here
     return found
 
@@ -450,6 +450,7 @@ def test_a_server_that_is_gone_for_good_ends_the_run_and_ctrl_c_ends_the_waiting
         assert err.count("\n") == 1
     restless.start()
     monkeypatch.setattr(runner, "open_storage", open_storage)
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)  # the run folder has not kept it
     code, out, err = call("resume", "r")  # waits until the trial that was cut off counts as dead
     assert (code, err) == (0, "")
     with open_storage(url) as storage:

@@ -63,7 +63,7 @@ def test_workers_that_cannot_help_are_refused(
         runner.join_study(url, "x", out=out, root=other)
     with refused(postgres_server, postgres_url, "is empty"):
         runner.join_study(postgres_url, "x", out=out, root=there.root)
-    with refused(postgres_server, url, "not there"):
+    with refused(postgres_server, url, "there is no such file"):
         runner.join_study(f"sqlite:///{tmp_path / 'none.db'}", "x", out=out, root=there.root)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 

@@ -95,7 +95,7 @@ def test_signals_free_the_slot_at_once(postgres_server: Server, postgres_url: st
             worker.kill()
             worker.wait()
     assert [worker.returncode for worker in workers] == [130, 130]
-    hint = "the study goes on without this worker; to come back: repeat the command"
+    hint = "stopped; the study goes on without this worker, which comes back by the same command"
     assert [errors.strip() for _, errors in said] == [hint, hint]
     found = table(postgres_server, postgres_url)["x"]
     assert [(slot, state, "interrupted" in keys) for slot, state, keys in found] == [
