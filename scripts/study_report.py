@@ -52,6 +52,38 @@ def verdicts(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def trial_of_mix(real: Mapping[str, Any], mix: Mapping[str, Mapping[str, int]]) -> float | None:
+    """CPU seconds of the mean trial if families and endings are as in `mix`; None where a kind was not measured.
+
+    Families are taken to be given up equally often, as they are where scores are chance.
+    """
+    total = sum(mix["state"].values())
+    searched, stopped = mix["family"].get("searched", 0) / total, mix["state"].get("pruned", 0) / total
+    mean = 0.0
+    for kind, share in (("with a search", searched), ("without a search", 1 - searched)):
+        for ending, part in (("given up (Hyperband)", stopped), ("complete", 1 - stopped)):
+            if share * part > 0:
+                if f"{kind}, {ending}" not in real["kinds"]:
+                    return None
+                mean += share * part * real["kinds"][f"{kind}, {ending}"]["cpu"]
+    return mean
+
+
+def other_mix(facts: Mapping[str, Any]) -> list[str]:
+    """The shares at `AT` trials if trials are as in the studies with stand-ins, where many are given up."""
+    lines = []
+    for name, found in facts["storages"].items():
+        trial = trial_of_mix(facts["real"], found["mix"])
+        window = next((window for window in found["windows"] if window["trials"] == AT), None)
+        if trial is not None and window is not None:
+            share = 100 * (window["cpu_s"] + window["server_cpu_s"]) / trial
+            lines.append(
+                f"- Were the kinds of trials mixed as in the study with stand-ins (see the end), a real one would take "
+                f"{trial:.1f} CPU s on average, and {name} {share:.1f} % of it at {AT} trials."
+            )
+    return lines
+
+
 def counts(mix: Mapping[str, Mapping[str, int]]) -> str:
     """Families and states of trials in words."""
     return "; ".join(", ".join(f"{count} {name}" for name, count in part.items()) for part in mix.values())
@@ -95,8 +127,8 @@ def report(facts: Mapping[str, Any], command: str) -> str:
         f"| **all** | {real['trials']} | **{real['trial']['cpu']:.2f}** | **{real['trial']['wall']:.2f}** |",
         "",
         f"The first {real['trials']} trials of a real study on SQLite ({counts(real['mix'])}), without the common",
-        "start of all probes, which is trained once. Shares below are of the mean. The naive strategies come first, so",
-        "that later trials, more of which search, take longer. The machinery of this very study took "
+        "start of all probes, which is trained once. Shares below are of the mean. Naive strategies, which come first,",
+        "are neither searched nor given up: later trials take longer or shorter. The machinery of this very study took "
         f"{1000 * machinery['cpu']:.0f} CPU ms",
         f"a trial, {100 * machinery['cpu'] / real['trial']['cpu']:.1f} %.",
         "",
@@ -108,6 +140,7 @@ def report(facts: Mapping[str, Any], command: str) -> str:
         "processes of the database server, on the same machine here, counted in *of CPU*.",
         "",
         *verdicts(facts),
+        *other_mix(facts),
         "",
         f"**Load.** Other programs ran on the machine (load a minute, at start and end: {loads}), so that time on the",
         "wall is mostly waiting: for a core and for the disk, once for every transaction. CPU time is the figure to go",

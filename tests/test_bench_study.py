@@ -21,7 +21,7 @@ from postgres_server import NoServerError, Server
 from stand_ins import Learner, Scorer
 from study_clock import Clock, Journal, Seconds, server_seconds
 from study_fill import fill
-from study_report import shares, table, verdicts
+from study_report import shares, table, trial_of_mix, verdicts
 
 from policy_search.augment import PolicyDocument, choice
 from policy_search.config import RunConfig
@@ -184,6 +184,16 @@ def test_the_table_gives_shares_of_a_real_trial() -> None:
     (verdict,) = verdicts(facts)
     assert "200 trials: 1.5 % of CPU (target 2 %: met), 2.5 % of wall time (not met)" in verdict
     assert "3.0-fold" in verdict
+
+
+def test_the_trial_of_another_mix_is_the_mean_of_its_kinds() -> None:
+    kinds = {"with a search, complete": 14.0, "with a search, given up (Hyperband)": 10.0,
+             "without a search, complete": 8.0, "without a search, given up (Hyperband)": 4.0}  # fmt: skip
+    real = {"kinds": {kind: {"cpu": seconds} for kind, seconds in kinds.items()}}
+    mix = {"family": {"searched": 2, "stacked": 3, "naive": 5}, "state": {"complete": 5, "pruned": 5}}
+    assert trial_of_mix(real, mix) == pytest.approx(0.2 * 12.0 + 0.8 * 6.0)
+    del real["kinds"]["with a search, complete"]
+    assert trial_of_mix(real, mix) is None
 
 
 def test_stand_ins_learn_policies_that_differ_and_can_be_read() -> None:

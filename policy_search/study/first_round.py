@@ -162,8 +162,9 @@ class FirstRound:
             if halving is None:
                 return
             trial.report(value, round(100 * share))
-            stop = halving.stop(share, value)
-            self._bench.storage.set_trial_attrs(trial._trial_id, system=halving.rungs)
+            before, stop = halving.rungs, halving.stop(share, value)
+            if halving.rungs != before:  # most reports are no judgement, and each write waits for the disk
+                self._bench.storage.set_trial_attrs(trial._trial_id, system=halving.rungs)
             if stop and not _is_baseline(trial):
                 raise optuna.TrialPruned
 

@@ -82,7 +82,7 @@ def sheet_png(document: PolicyDocument, windows: Sequence[Source], *, seed: int)
     for place, caption in [((GAP, 3), title), *captions]:
         pen.text(place, caption, fill=_INK, font=font)
     out = io.BytesIO()
-    picture.save(out, "PNG", compress_level=6)
+    picture.save(out, "PNG", compress_level=3)  # 6 takes twice as long and saves 3 %
     return out.getvalue()
 
 
