@@ -37,12 +37,15 @@ def run(
         Path | None, typer.Option(help="Run folder; naming it again continues it. Default: runs/search/DATA-seedN.")
     ] = None,
     objective: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What scores a policy: probe (a small network trained under it), bridge (how near its images come "
-            "to those of --target), affinity-diversity (two values) or ap50 (a real fine-tune: minutes each)."
+            help="What scores a policy: tradeoff (a network still knows the images and has to work for it), probe (a "
+            "small network trained under it, on shifted images), bridge (how near its images come to those of "
+            "--target), affinity-diversity (the two parts of tradeoff) or ap50 (a real fine-tune: minutes each). "
+            "Default: tradeoff, with --validate-on probe.",
+            show_default=False,
         ),
-    ] = "probe",
+    ] = None,
     target: Annotated[
         str,
         typer.Option(help="Types without labels, by commas: policies are learnt from their images alone, too."),
@@ -88,8 +91,9 @@ def run(
     from policy_search.config import RunConfig
 
     config = RunConfig(
-        data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}", objective=objective,
-        target=_names(target), trials=trials, steps=steps, target_steps=target_steps,
+        data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}",
+        **({"objective": objective} if objective else {}), target=_names(target), trials=trials, steps=steps,
+        target_steps=target_steps,
         recognise_steps=recognise_steps, seed=seed, per_transform=per_transform, storage=storage,
         study=study, parallel=parallel, artifacts=artifacts, heartbeat=heartbeat, validate_on=_names(validate_on),
         final_seeds=final_seeds, finalists=finalists, probe_steps=probe_steps, probe_base_steps=probe_base_steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from policy_search.cells.errors import InputError
 
@@ -62,8 +62,8 @@ class RunConfig(CommandConfig):
     probe_steps: int = Field(120, ge=2, description="steps of a probe under a policy")
     probe_crop: int = Field(128, ge=32, multiple_of=8, description="side of the probe's training crops, pixels")
     max_images: int = Field(16, ge=1, description="images read of each split and cell type, spread over the wells")
-    objective: Literal["probe", "bridge", "affinity-diversity", "ap50"] = Field(
-        "probe", description="what policies are scored by"
+    objective: Literal["tradeoff", "probe", "bridge", "affinity-diversity", "ap50"] = Field(
+        "tradeoff", description="what policies are scored by; with validate_on probe, unless another is named"
     )
     target: tuple[str, ...] = Field(
         (), description="types of which images without labels are there: learnt from and, for bridge, scored on"
@@ -79,6 +79,19 @@ class RunConfig(CommandConfig):
     heartbeat: int = Field(60, ge=1, description="seconds between signs of life to a shared storage")
     weights: Path | None = Field(None, description="base model of `detect pretrain`, for the objective ap50")
     ap50_iterations: int = Field(150, ge=1, description="of a fine-tune, for the objective ap50")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labelled_types_are_scored_on(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if not values.get("validate_on"):
+            return values
+        objective = values.get("objective", "probe")
+        if objective not in ("probe", "ap50"):
+            raise InputError(
+                f"--validate-on: --objective {objective} does not look at labelled types; leave one of both out, or "
+                "give --objective probe or ap50"
+            )
+        return {**values, "objective": objective}
 
     @property
     def study_name(self) -> str:

@@ -13,6 +13,7 @@ convergence; the loss at the end is a mean over the last fifth of the steps, as 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,8 +65,8 @@ class AffinityDiversityObjective:
         """See `Objective`. Does not report on the way: half a Pareto front prunes nothing."""
         started = time.perf_counter()
         clean, without = self.prepare(seed)
-        losses = self._losses(document, seed)
-        values = (self._affinity(document, seed, clean), _end(losses) / _end(without))
+        losses = self.losses(document, seed)
+        values = (self.affinity(document, seed, clean), end_of(losses) / end_of(without))
         shown = {"probe: loss under the policy": thinned(losses), "probe: loss on untouched images": thinned(without)}
         return Score(values, {}, time.perf_counter() - started, shown)
 
@@ -73,10 +74,11 @@ class AffinityDiversityObjective:
         """Score on the clean held-out images and losses of a training without augmentation, once a seed."""
         if seed not in self._untouched:
             clean = matched(self.probe.prepare(seed), [Domain("clean", self.data.held_out)])
-            self._untouched[seed] = (clean, self._losses(baseline("none"), seed))
+            self._untouched[seed] = (clean, self.losses(baseline("none"), seed))
         return self._untouched[seed]
 
-    def _affinity(self, document: PolicyDocument, seed: int, clean: float) -> float:
+    def affinity(self, document: PolicyDocument, seed: int, clean: float) -> float:
+        """Score of the common start on augmented held-out images, less `clean`, its score on them as they are."""
         augment = draws_of(document, self.data.train, seed=seed)
         changed = tuple(
             ProbeSample(sample.id, *augment(sample.image, sample.instances, sample.id, draw))
@@ -85,11 +87,16 @@ class AffinityDiversityObjective:
         )
         return matched(self.probe.prepare(seed), [Domain("augmented", changed)]) - clean
 
-    def _losses(self, document: PolicyDocument, seed: int) -> tuple[float, ...]:
+    def losses(
+        self, document: PolicyDocument, seed: int, after: Callable[[Sequence[float]], None] | None = None
+    ) -> tuple[float, ...]:
+        """Of a probe's training under the policy; `after` is called with those so far, after every step."""
         augment = draws_of(document, self.data.train, seed=seed)
         base, settings = self.probe.prepare(seed), self.probe.settings
-        return train_under(base, self.data.train, augment, seed=seed, settings=settings)[1]
+        told = None if after is None else (lambda net, losses: after(losses))
+        return train_under(base, self.data.train, augment, seed=seed, settings=settings, after=told)[1]
 
 
-def _end(losses: tuple[float, ...]) -> float:
+def end_of(losses: Sequence[float]) -> float:
+    """The mean of the last fifth of the steps."""
     return float(np.mean(losses[-max(round(LAST * len(losses)), 1) :]))

@@ -11,10 +11,11 @@ from policy_search.study.data import StudyData
 from policy_search.study.objective import Objective
 from policy_search.study.objectives_probe import ProbeObjective
 from policy_search.study.probe import ProbeSettings
+from policy_search.study.tradeoff import TradeoffObjective
 
-__all__ = ["NAMES", "Objective", "ProbeObjective", "build_objective", "judge_of", "probe_settings"]
+__all__ = ["NAMES", "Objective", "ProbeObjective", "build_objective", "judge_of", "probe_settings", "scored_on"]
 
-NAMES = ("probe", "bridge", "affinity-diversity", "ap50")
+NAMES = ("tradeoff", "probe", "bridge", "affinity-diversity", "ap50")
 
 
 def build_objective(config: RunConfig, data: StudyData) -> Objective:
@@ -27,8 +28,9 @@ def build_objective(config: RunConfig, data: StudyData) -> Objective:
         return ProbeObjective(data, probe_settings(config))
     if config.objective == "bridge":
         return BridgeObjective(data)
-    if config.objective == "affinity-diversity":
-        return AffinityDiversityObjective(ProbeObjective(data, probe_settings(config)))
+    if config.objective in ("affinity-diversity", "tradeoff"):
+        both = AffinityDiversityObjective(ProbeObjective(data, probe_settings(config)))
+        return both if config.objective == "affinity-diversity" else TradeoffObjective(both)
     if config.objective == "ap50":
         settings = Ap50Settings(iterations=config.ap50_iterations, base_seed=config.seed)
         return Ap50Objective(data, config.out / "ap50", config.weights, settings)
@@ -36,12 +38,21 @@ def build_objective(config: RunConfig, data: StudyData) -> Objective:
 
 
 def judge_of(objective: Objective, config: RunConfig, data: StudyData) -> Objective:
-    """The objective with one value that decides the second round: itself, or the probe where it has several."""
+    """The objective with one value that decides the second round: itself, or the product of affinity and diversity."""
     if len(objective.metrics) == 1:
         return objective
     if isinstance(objective, AffinityDiversityObjective):
-        return objective.probe  # its common starts are there already
+        return TradeoffObjective(objective)  # its common starts are there already
     return ProbeObjective(data, probe_settings(config))
+
+
+def scored_on(objective: Objective, data: StudyData) -> str:
+    """What scores are taken on, in words that go on after "scored on"."""
+    if objective.name == "bridge":
+        return f"unlabelled images of {', '.join(data.targets)}"
+    if objective.name in ("affinity-diversity", "tradeoff"):
+        return f"{len(data.held_out)} held-out images of the source under the policy, and a training with it"
+    return data.validation
 
 
 def probe_settings(config: RunConfig) -> ProbeSettings:

@@ -139,7 +139,8 @@ def train_base(
     net = ProbeNet(settings.width, generator=torch.Generator().manual_seed(seed))
     base = Base(net.to(memory_format=torch.channels_last), mean, std)
     pool = _Pool(train, lambda image, instances, image_id, draw: (image, instances), settings, [seed, 0])
-    _fit(base, pool, settings.base_steps, settings.base_rate, after)
+    told = None if after is None else (lambda losses: after(len(losses)))
+    _fit(base, pool, settings.base_steps, settings.base_rate, told)
     return base
 
 
@@ -165,9 +166,9 @@ def run_probe(
     stops = {round(settings.steps * share): share for share in settings.checks} if report else {}
     few = [Domain(domain.name, domain.samples[: settings.check_images]) for domain in domains]
 
-    def check(net: Base, step: int) -> None:
-        if report is not None and step in stops:
-            report(stops[step], matched(net, few))
+    def check(net: Base, losses: Sequence[float]) -> None:
+        if report is not None and len(losses) in stops:
+            report(stops[len(losses)], matched(net, few))
 
     tuned, losses = train_under(base, train, augment, seed=seed, settings=settings, after=check)
     found = score(tuned, domains)
@@ -183,20 +184,20 @@ def train_under(
     *,
     seed: int,
     settings: ProbeSettings = DEFAULT,
-    after: Callable[[Base, int], None] | None = None,
+    after: Callable[[Base, Sequence[float]], None] | None = None,
 ) -> tuple[Base, tuple[float, ...]]:
     """A copy of `base` trained on under `augment`, and the loss of every step. See `run_probe` on the seed.
 
-    `after` is called with the copy and the number of finished steps; what it raises ends the training.
+    `after` is called with the copy and the losses of the finished steps; what it raises ends the training.
     """
     tuned = Base(copy.deepcopy(base.net), base.mean, base.std)
     pool = _Pool(train, augment, settings, [seed, 1])
-    told = None if after is None else (lambda step: after(tuned, step))
+    told = None if after is None else (lambda losses: after(tuned, losses))
     return tuned, _fit(tuned, pool, settings.steps, settings.rate, told)
 
 
 def _fit(
-    base: Base, pool: _Pool, steps: int, rate: float, after: Callable[[int], None] | None = None
+    base: Base, pool: _Pool, steps: int, rate: float, after: Callable[[Sequence[float]], None] | None = None
 ) -> tuple[float, ...]:
     """Train `base.net` in place; `after` is called with the number of finished steps. Gives back the loss of each."""
     optimiser = torch.optim.AdamW(base.net.parameters(), lr=rate, weight_decay=1e-4)
@@ -220,7 +221,7 @@ def _fit(
         optimiser.step()
         schedule.step()
         if after is not None:
-            after(step)
+            after(losses)
     return tuple(losses)
 
 

@@ -19,6 +19,7 @@ PACKAGES = ("policy-search", "albumentations", "numpy", "opencv-python-headless"
 def best_document(
     config: RunConfig,
     data: StudyData,
+    validation: str,
     metric: str,
     study_name: str,
     rows: Sequence[TrialRow],
@@ -41,7 +42,7 @@ def best_document(
         trial=row.number if row is not None else None,
         score=mean,
         metric=metric,
-        validation=data.validation,
+        validation=validation,
         score_interval=[low, high],
         final_scores=list(winner.scores),
         first_round_score=row.score if row is not None else None,

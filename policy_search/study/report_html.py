@@ -15,6 +15,8 @@ from policy_search.study.report_origin import Origin
 from policy_search.study.report_rounds import domains_section, first_round_section, second_round_section
 
 OBJECTIVES = {
+    "tradeoff": "the share of its score that a network of the source keeps on augmented images, times how much harder "
+    "they are to learn; “none” has 1",
     "probe": "of a small network trained for a short time under each policy",
     "bridge": "distance of the source's augmented images to unlabelled images of the targets; no network is trained",
     "affinity-diversity": "how well augmented images still fit a network of the source, and how hard they are to learn",

@@ -39,7 +39,7 @@ from policy_search.study.locks import claim_lock
 from policy_search.study.making import Learn
 from policy_search.study.notes import DataFacts, StudyFacts
 from policy_search.study.objective import Objective
-from policy_search.study.objectives import build_objective, judge_of
+from policy_search.study.objectives import build_objective, judge_of, scored_on
 from policy_search.study.opening import (
     check_data,
     close_abandoned,
@@ -152,18 +152,20 @@ def run_study(
             if not claimed and not isinstance(error, StorageLostError):
                 folder.unclaim()
             raise
-        lines(f"{len(data.train)} training images; scored on {data.validation}")
+        lines(f"{len(data.train)} training images; scored on {scored_on(objective, data)}")
         rounds = _Rounds(config, data, objective, learn or _learner(config), storage, url, folder, study, tell)
         final = rounds.work()
         rows = report.leaderboard(study)
         judged = rounds.judge
         held.enter_context(needed(folder))
         rounds.keeper.write(slots_of(study))
-        best = best_document(config, data, judged.metrics[0], study.study_name, rows, final.verdict, folder)
+        best = best_document(
+            config, data, scored_on(judged, data), judged.metrics[0], study.study_name, rows, final.verdict, folder
+        )
         best.save(folder.best)
         notes = [
             f"data {data.name}{' (synthetic)' if data.synthetic else ''}, fingerprint {data.fingerprint}",
-            f"scored on {data.validation}",
+            f"scored on {scored_on(judged, data)}",
             f"objective {objective.name}; seed {config.seed}; {len(rows)} trials",
             *[f"left out of the second round: {name} ({reason})" for name, reason in final.failures.items()],
         ]
@@ -335,7 +337,7 @@ class _Rounds:
 def _gallery(config: RunConfig, data: StudyData, objective: Objective, owner: bool) -> Gallery | None:
     if not owner and config.artifacts is None:
         return None
-    facts = DataFacts(data.name, data.synthetic, data.validation)
+    facts = DataFacts(data.name, data.synthetic, scored_on(objective, data))
     return Gallery(
         config.artifact_folder, data.train, facts, metrics=objective.metrics, directions=objective.directions,
         seed=config.seed,

@@ -36,13 +36,15 @@ from policy_search.study.objectives import NAMES, build_objective, judge_of
 from policy_search.study.objectives_probe import ProbeObjective, thinned
 from policy_search.study.probe import Domain, ProbeSample, ProbeSettings
 from policy_search.study.splits import read_split
+from policy_search.study.tradeoff import TradeoffObjective
 from tests.conftest import write_livecell
 from tests.study.conftest import culture
 
-PRUNABLE = {"probe": True, "bridge": True, "affinity-diversity": False, "ap50": True}
-SHARES = {"probe": [0.25, 0.5], "bridge": [0.25, 0.5], "affinity-diversity": [], "ap50": [0.25]}
+PRUNABLE = {"tradeoff": True, "probe": True, "bridge": True, "affinity-diversity": False, "ap50": True}
+SHARES = {name: [0.25, 0.5] for name in ("tradeoff", "probe", "bridge")} | {"affinity-diversity": [], "ap50": [0.25]}
 DIRECTIONS = {
-    "probe": ("maximize",), "bridge": ("minimize",), "affinity-diversity": ("maximize", "maximize"),
+    "tradeoff": ("maximize",), "probe": ("maximize",), "bridge": ("minimize",),
+    "affinity-diversity": ("maximize", "maximize"),
     "ap50": ("maximize",),
 }  # fmt: skip
 DARK = PolicyDocument.from_compose(
@@ -83,7 +85,8 @@ def config(out: Path, **options: Any) -> RunConfig:
 def quick(out: Path, data: StudyData, name: str, settings: ProbeSettings = QUICK) -> Objective:
     """The objective that the command builds, with a quick probe."""
     objective = build_objective(config(out, objective=name), data)
-    probe = objective.probe if isinstance(objective, AffinityDiversityObjective) else objective
+    both = objective.both if isinstance(objective, TradeoffObjective) else objective
+    probe = both.probe if isinstance(both, AffinityDiversityObjective) else both
     if isinstance(probe, ProbeObjective):
         probe.settings = settings
     return objective
@@ -218,6 +221,9 @@ def test_the_scalar_is_the_mean_of_its_domains(name: str, make: Callable[[str], 
         with pytest.raises(ValueError, match="2 metrics"):
             _ = score.value
         return
+    if name == "tradeoff":
+        assert score.value == pytest.approx(np.prod(list(score.domains.values())), rel=1e-6)
+        return
     assert set(score.domains) == ({"dark", "same"} if name == "bridge" else {"first", "faint"})
     assert score.value == pytest.approx(np.mean(list(score.domains.values())), rel=1e-6)
 
@@ -284,7 +290,7 @@ def test_curves_keep_their_ends() -> None:
     assert thinned([3.0, 2.0]) == (3.0, 2.0)
 
 
-def test_one_value_judges_itself_and_a_front_is_judged_by_the_probe(
+def test_one_value_judges_itself_and_a_front_is_judged_by_its_product(
     data: StudyData, tmp_path: Path, make: Callable[[str], Objective]
 ) -> None:
     for name in ("probe", "bridge", "ap50"):
@@ -293,8 +299,8 @@ def test_one_value_judges_itself_and_a_front_is_judged_by_the_probe(
     front = make("affinity-diversity")
     assert isinstance(front, AffinityDiversityObjective)
     judge = judge_of(front, config(tmp_path, objective=front.name), data)
-    assert isinstance(judge, ProbeObjective)
-    assert judge._bases is front.probe._bases
+    assert isinstance(judge, TradeoffObjective)
+    assert judge.both is front
 
 
 def test_what_is_missing_is_said_before_anything_is_written(
@@ -399,7 +405,10 @@ def test_no_objective_can_see_a_test_split(
 ) -> None:
     monkeypatch.setenv("LIVECELL_ROOT", str(trap))
     found = load_study_data("A172", root=trap, target=("BV2",))
-    objective = quick(tmp_path / "run", found, name, ProbeSettings(base_steps=4, steps=4, batch=2, crop=32, width=4))
+    tiny = ProbeSettings(base_steps=4, steps=4, batch=2, crop=32, width=4)
+    objective = quick(tmp_path / "run", found, name, tiny)
+    if isinstance(objective, TradeoffObjective):  # a network that was trained so shortly finds no cell
+        objective.both._untouched[0] = (0.5, objective.both.prepare(0)[1])
     score = objective.score(baseline("random_choice"), seed=0)
     assert all(math.isfinite(v) for v in score.values)
     for data in ("A172", "BV2"):
@@ -438,3 +447,34 @@ def test_small_images_and_few_crops_can_be_bridged(tmp_path: Path) -> None:
     data = StudyData("b", True, "f", (culture(0, 96, 80),), (), "b", (), {"t": (culture(1, 64, 200).image,)})
     objective = BridgeObjective(data, BridgeSettings(images=5, crops=1, reference=128))
     assert math.isfinite(objective.score(baseline("simple_copy_paste"), seed=0).value)
+
+
+def test_the_tradeoff_is_the_product_of_what_affinity_and_diversity_say(make: Callable[[str], Objective]) -> None:
+    both, product = make("affinity-diversity"), make("tradeoff")
+    assert isinstance(both, AffinityDiversityObjective)
+    clean, _ = both.prepare(3)
+    assert clean > 0.1
+    for document in (baseline("none"), baseline("crop"), DARK):
+        affinity, diversity = both.score(document, seed=3).values
+        found = product.score(document, seed=3)
+        assert found.value == pytest.approx((clean + affinity) / clean * diversity, rel=1e-9)
+    assert product.score(baseline("none"), seed=3).value == pytest.approx(1.0)
+
+
+def test_a_network_that_finds_nothing_has_no_tradeoff(data: StudyData, tmp_path: Path) -> None:
+    blank = ProbeSettings(base_steps=2, steps=4, batch=2, crop=32, width=4)
+    with pytest.raises(probe_module.ProbeError, match="finds no cell"):
+        quick(tmp_path, data, "tradeoff", blank).score(baseline("none"), seed=0)
+
+
+def test_labelled_types_are_for_objectives_that_look_at_them(tmp_path: Path) -> None:
+    def named(**options: Any) -> str:
+        return RunConfig(data="A172", out=tmp_path, **options).objective
+
+    assert named() == "tradeoff"
+    assert named(validate_on=("BV2",)) == "probe"
+    assert named(validate_on=("BV2",), objective="ap50") == "ap50"
+    with pytest.raises(InputError, match=r"--objective bridge does not look at labelled types"):
+        named(validate_on=("BV2",), objective="bridge")
+    with pytest.raises(InputError, match=r"--objective: expected one of"):
+        named(objective="nonsense")
