@@ -106,6 +106,9 @@ class Judges:
         self.bridge = build_objective(CONFIG.model_copy(update={"objective": "bridge"}), self.data)
         assert isinstance(self.probe, ProbeObjective)
         assert isinstance(self.bridge, BridgeObjective)
+        # The probe with --validate-on: labels of the unseen types, which the others do without.
+        labelled = load_study_data(DATA, root=None, validate_on=[f"demo/{name}" for name in TYPES])
+        self.labelled = ProbeObjective(labelled, self.probe.settings, _bases=self.probe._bases)
         self.affinity = AffinityDiversityObjective(self.probe)  # as the command builds it, with the starts in common
 
     def tuned(self, seed: int) -> Ap50Objective:
@@ -142,6 +145,14 @@ class Judges:
         ap50 = sum(score.ap50.values()) / len(score.ap50)
         return {"prepare_cpu_s": prepared, "cpu_s": spent(), "value": score.value, "ap50": ap50, "checks": checks}
 
+    def validated(self, document: PolicyDocument, seed: int) -> dict[str, Any]:
+        """The probe on labelled images of the unseen types."""
+        self.probe.prepare(seed)
+        spent = Clock()
+        score = self.labelled.probe(document, seed=seed)
+        ap50 = sum(score.ap50.values()) / len(score.ap50)
+        return {"cpu_s": spent(), "value": score.value, "ap50": ap50, "domains": dict(score.domains)}
+
     def bridged(self, document: PolicyDocument, seed: int) -> dict[str, Any]:
         """Distance to the unlabelled images of all unseen types."""
         start = Clock()
@@ -172,6 +183,7 @@ class Judges:
             "probe": self.probed,
             "truth": self.truth,
             "ap50": self.price,
+            "validate-on": self.validated,
         }
 
 

@@ -27,7 +27,7 @@ def tables(cells: list[dict[str, Any]]) -> tuple[list[str], list[int], dict[str,
     affinity = table("affinity-diversity", lambda c: c["affinity"])
     diversity = table("affinity-diversity", lambda c: c["diversity"])
     kept = table("affinity-diversity", lambda c: 1 + c["affinity"] / c["clean"])
-    return names, seeds, {
+    known = {
         "truth": table("truth", lambda c: float(np.mean(list(c["unseen"].values())))),
         "probe": table("probe", lambda c: c["value"]),
         "probe, at half": table("probe", lambda c: c["checks"]["0.5"]),
@@ -40,6 +40,9 @@ def tables(cells: list[dict[str, Any]]) -> tuple[list[str], list[int], dict[str,
         "affinity + diversity, ranks": _ranks(affinity) + _ranks(diversity),
         "ap50": table("truth", lambda c: float(np.mean(list(c["shifts"].values())))),
     }  # fmt: skip
+    if all(("validate-on", n, s) in found for n in names for s in seeds):
+        known["probe, validated on unseen labels"] = table("validate-on", lambda c: c["value"])
+    return names, seeds, known
 
 
 def _ranks(table: Table) -> Table:
@@ -215,7 +218,7 @@ def _against_the_probe(found: dict[str, Table]) -> list[str]:
         "Difference of the Spearman correlations of means, objective less probe, with its interval by the same draws:",
         "",
     ]
-    for name in ("bridge", "affinity", "diversity", "affinity × diversity", "affinity + diversity, ranks", "ap50"):
+    for name in (name for name in found if (name != "truth" and name.split(",")[0] != "probe") or "labels" in name):
         drawn = bootstrap(lambda t: of_means(t[0], t[2]) - of_means(t[1], t[2]), np.stack([found[name], probe, truth]))
         value = of_means(found[name], truth) - of_means(probe, truth)
         lines.append(f"* {name}: {value:+.2f}, {interval(drawn)}")
