@@ -139,7 +139,9 @@ def _losses(folder: Path) -> tuple[float, ...]:
     """The training loss, every few iterations, from the log of the fine-tune; nothing where it left none."""
     if not folder.is_dir():
         return ()
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to load
+    from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+        EventAccumulator,  # slow to load
+    )
 
     log = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     log.Reload()

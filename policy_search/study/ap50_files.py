@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,13 +47,14 @@ def evenly(samples: Sequence[ProbeSample], count: int) -> tuple[ProbeSample, ...
     return tuple(samples[i] for i in places)
 
 
-def _write(folder: Path, samples: dict[str, Sequence[ProbeSample]]) -> str:
+def _write(folder: Path, samples: Mapping[str, Sequence[ProbeSample]]) -> str:
     """`folder`.json and its images in `folder`; the file comes last, so that where it is, everything is."""
     file = folder.with_suffix(".json")
     named = f"{file}:{folder}"
     if file.is_file():
         return named
-    records, types = [], []
+    records: list[Sample] = []
+    types: list[str] = []
     for cell_type, group in samples.items():
         for sample in group:
             height, width = sample.image.shape

@@ -173,11 +173,11 @@ def _hold_out(
         return _samples(source, records), held_out, f"the source's val split {shifts}", used
     by_wells = split_by_wells(records)
     if by_wells is not None:
-        train, held_out = by_wells
-        held_out = list(spread_over_wells(held_out, DOMAIN_IMAGES))
-        wells = ", ".join(dict.fromkeys(r.well for r in held_out))
+        train, last = by_wells
+        last = list(spread_over_wells(last, DOMAIN_IMAGES))
+        wells = ", ".join(dict.fromkeys(r.well for r in last))
         text = f"well {wells} of the source's train split {shifts} (the source has no val split)"
-        return _samples(source, train), _samples(source, held_out), text, []
+        return _samples(source, train), _samples(source, last), text, []
     halves = [split_across(sample) for sample in _samples(source, records)]
     text = (
         f"the right third of the source's train images {shifts}, probes train on the left two thirds "

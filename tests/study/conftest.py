@@ -7,6 +7,7 @@ import pytest
 
 from policy_search.cells import InstanceMap
 from policy_search.study.probe import ProbeSample
+from tests.study.fake_detect import FakeDetect
 
 
 def culture(seed: int, height: int = 128, width: int = 128, cells: int = 12) -> ProbeSample:
@@ -33,3 +34,10 @@ def culture(seed: int, height: int = 128, width: int = 128, cells: int = 12) -> 
 def blobs() -> tuple[ProbeSample, ...]:
     """Three images of the culture."""
     return tuple(culture(seed) for seed in range(3))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDetect:
+    fake = FakeDetect()
+    monkeypatch.setattr("policy_search.study.ap50_command.subprocess.run", fake)
+    return fake

@@ -1,15 +1,12 @@
 """What every objective keeps, run over all four; what each of them is to know; and that none can see a test split.
 
-`detect` is stood in for by a process that answers from its command line, but for one real, tiny fine-tune at the end.
+`detect` is stood in for by something that answers from its command line; test_ap50.py has the real one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import math
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,16 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from policy_search.augment import PolicyDocument, baseline, load_policy, stacked
+from policy_search.augment import PolicyDocument, baseline, stacked
 from policy_search.cells import resolve
 from policy_search.cells.errors import DataError, InputError
 from policy_search.config import RunConfig
 from policy_search.relaxed.moments import Reference
 from policy_search.study import probe as probe_module
 from policy_search.study.affinity import AffinityDiversityObjective
-from policy_search.study.ap50 import Ap50Objective, Ap50Settings
-from policy_search.study.ap50_command import DetectError, detect
-from policy_search.study.ap50_files import evenly, export
 from policy_search.study.bridge import BridgeObjective, BridgeSettings, distances
 from policy_search.study.data import StudyData, load_study_data
 from policy_search.study.objective import Objective
@@ -39,6 +33,7 @@ from policy_search.study.splits import read_split
 from policy_search.study.tradeoff import TradeoffObjective
 from tests.conftest import write_livecell
 from tests.study.conftest import culture
+from tests.study.fake_detect import FakeDetect
 
 PRUNABLE = {"tradeoff": True, "probe": True, "bridge": True, "affinity-diversity": False, "ap50": True}
 SHARES = {name: [0.25, 0.5] for name in ("tradeoff", "probe", "bridge")} | {"affinity-diversity": [], "ap50": [0.25]}
@@ -90,44 +85,6 @@ def quick(out: Path, data: StudyData, name: str, settings: ProbeSettings = QUICK
     if isinstance(probe, ProbeObjective):
         probe.settings = settings
     return objective
-
-
-class FakeDetect:
-    """Answers as `detect` does, with numbers made of policy, seed and domain, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[str]] = []
-        self.environments: list[dict[str, str]] = []
-        self.fails, self.code = "", 1
-
-    def __call__(self, command: list[str], *, env: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
-        self.calls.append(command)
-        self.environments.append(env)
-        given = dict(zip(command[4::2], command[5::2], strict=True))
-        out = Path(given["--out"])
-        if self.fails:
-            return subprocess.CompletedProcess(
-                command, self.code, None, f"Traceback …\n  deep inside\n{self.fails}\n\n"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        if command[3] == "pretrain":
-            (out / "model.pth").write_bytes(b"base")
-            return subprocess.CompletedProcess(command, 0, None, "")
-        assert Path(given["--weights"]).read_bytes() == b"base"
-        key = load_policy(given["--policy"]).content_hash + given["--seed"]
-        rows = []
-        for cell_type in resolve(given["--eval"], "test").cell_types:
-            number = int(hashlib.sha256(f"{key}{cell_type}".encode()).hexdigest()[:6], 16)
-            rows.append({"cell_type": cell_type, "ap50": number / 16**6})
-        (out / "results.json").write_text(json.dumps(rows))
-        return subprocess.CompletedProcess(command, 0, None, "")
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeDetect:
-    fake = FakeDetect()
-    monkeypatch.setattr("policy_search.study.ap50_command.subprocess.run", fake)
-    return fake
 
 
 @pytest.fixture(scope="module")
@@ -322,70 +279,6 @@ def test_what_is_missing_is_said_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_base_model_is_trained_once_and_every_score_cleans_up(
-    data: StudyData, tmp_path: Path, fake: FakeDetect
-) -> None:
-    settings = {"objective": "ap50", "seed": 5}
-    objective = build_objective(config(tmp_path / "run", **settings), data)
-    for seed in (1, 2):
-        objective.score(DARK, seed=seed)
-    build_objective(config(tmp_path / "run", **settings), data).score(DARK, seed=1)
-    assert [call[3] for call in fake.calls] == ["pretrain", *["finetune"] * 3]
-    assert fake.calls[0][fake.calls[0].index("--seed") + 1] == "5"
-    assert [call[call.index("--seed") + 1] for call in fake.calls[1:]] == ["1", "2", "1"]
-    assert all(call[call.index("--iterations") + 1] == "7" for call in fake.calls[1:])
-    left = sorted(path.name for path in (tmp_path / "run" / "ap50" / "f1").iterdir())
-    assert left == ["2 images", "base 300 iterations seed 5.pth"]
-    weights = tmp_path / "given.pth"
-    weights.write_bytes(b"base")
-    build_objective(config(tmp_path / "more", **settings, weights=weights), data).score(DARK, seed=1)
-    assert fake.calls[-1][fake.calls[-1].index("--weights") + 1] == str(weights)
-    assert len(fake.calls) == 5
-
-
-def test_a_report_of_a_fine_tune_is_the_score_of_a_shorter_one(
-    data: StudyData, tmp_path: Path, fake: FakeDetect
-) -> None:
-    objective, reports = build_objective(config(tmp_path / "run", objective="ap50", ap50_iterations=100), data), []
-
-    def give_up(share: float, value: float) -> None:
-        reports.append((share, value))
-        raise EnoughError
-
-    with pytest.raises(EnoughError):
-        objective.score(DARK, seed=1, report=give_up)
-    assert [call[call.index("--iterations") + 1] for call in fake.calls[1:]] == ["25"]
-    found = objective.score(DARK, seed=1, report=lambda share, value: reports.append((share, value)))
-    assert [call[call.index("--iterations") + 1] for call in fake.calls[2:]] == ["25", "100"]
-    # The stand-in's figures do not depend on the iterations.
-    assert reports == [(0.25, found.value)] * 2
-
-
-def test_an_error_of_the_command_is_its_last_line(data: StudyData, tmp_path: Path, fake: FakeDetect) -> None:
-    fake.fails = "error: loss is not finite at iteration 3"
-    with pytest.raises(DetectError, match=r"`detect pretrain` ended with exit code 1: error: loss is not finite"):
-        Ap50Objective(data, tmp_path).score(DARK, seed=0)
-
-
-def test_a_command_that_was_stopped_is_no_failed_policy(data: StudyData, tmp_path: Path, fake: FakeDetect) -> None:
-    fake.fails, fake.code = "interrupted", 130
-    with pytest.raises(KeyboardInterrupt):
-        Ap50Objective(data, tmp_path).score(DARK, seed=0)
-
-
-def test_the_export_is_what_the_study_holds(data: StudyData, tmp_path: Path) -> None:
-    found = export(data, tmp_path / "out", images=1)
-    source = resolve(found.source, "train")
-    assert [source.image(r).tobytes() for r in source] == [s.image.tobytes() for s in data.train]
-    for record, sample in zip(source, data.train, strict=True):
-        assert np.array_equal(source.instances(record).label_image(), sample.instances.label_image())
-    scored = resolve(found.domains, "test")
-    assert [found.names[name] for name in scored.cell_types] == ["first", "faint"]
-    wanted = [domain.samples[0].image.tobytes() for domain in data.domains]
-    assert [scored.image(r).tobytes() for r in scored] == wanted
-    assert [s.id for s in evenly(data.train, 2)] == ["blobs/0", "blobs/2"]
-
-
 @pytest.fixture
 def trap(tmp_path: Path) -> Path:
     """A data set like LIVECell whose test split cannot be touched without an error."""
@@ -427,20 +320,6 @@ def test_no_objective_can_see_a_test_split(
                 if option in given:
                     seen = resolve(given[option], split)
                     assert {seen.image(record).tobytes() for record in seen} <= held
-
-
-def test_a_real_fine_tune_repeats(data: StudyData, tmp_path: Path) -> None:
-    small = StudyData("blobs", True, "f2", data.train[:2], data.domains[:1], "blobs")
-    settings = Ap50Settings(iterations=2, base_iterations=2, images=1)
-    objective = Ap50Objective(small, tmp_path, settings=settings)
-    first, again = (objective.score(baseline("flip"), seed=1) for _ in range(2))
-    assert first.values == again.values
-    assert first.losses == again.losses
-    assert first.losses["fine-tune: loss"][0] > 0
-    assert set(first.domains) == {"first"}
-    assert 0 <= first.value <= 1
-    with pytest.raises(DetectError, match="no weights at"):
-        detect("evaluate", "--weights", str(tmp_path / "missing.pth"))
 
 
 def test_small_images_and_few_crops_can_be_bridged(tmp_path: Path) -> None:
