@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from policy_search.config import RunConfig
 from policy_search.study import report_markup as html
 from policy_search.study.report import costs
 from policy_search.study.report_data import RunRecord
@@ -85,9 +86,7 @@ def _summary(record: RunRecord, title: str) -> str:
             f"{record.state} There is no verdict yet; the command at the end of this page goes on.", "verdict open"
         )
     facts = record.best.provenance.model_dump() if record.best is not None and record.verdict is not None else {}
-    scored = facts.get("validation") or (
-        f"labelled types {', '.join(config.validate_on)}" if config.validate_on else "the source under held-back shifts"
-    )
+    scored = facts.get("validation") or _scored_on(config)
     warning = ", a built-in synthetic culture: no number here is of real cells" if record.synthetic else ""
     metrics = " and ".join(
         f"{metric} ({'higher' if direction == 'maximize' else 'lower'} is better)"
@@ -104,6 +103,17 @@ def _summary(record: RunRecord, title: str) -> str:
     if record.verdict is not None:
         items.insert(0, record.state)
     return f"<h1>{escape(title)}</h1>{badges}{verdict}{html.listing(items)}"
+
+
+def _scored_on(config: RunConfig) -> str:
+    """Of a run that is not finished, whose best.json would say it."""
+    if config.validate_on:
+        return f"labelled types {', '.join(config.validate_on)}"
+    if config.objective == "bridge":
+        return f"unlabelled images of {', '.join(config.target)}"
+    return "held-out images of the source" + (
+        " under held-back shifts" if config.objective in ("probe", "ap50") else ""
+    )
 
 
 def _importance(found: Sequence[FamilyImportance]) -> str:
