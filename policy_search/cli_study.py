@@ -37,15 +37,13 @@ def run(
         Path | None, typer.Option(help="Run folder; naming it again continues it. Default: runs/search/DATA-seedN.")
     ] = None,
     objective: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="What scores a policy: tradeoff (a network still knows the images and has to work for it), probe (a "
-            "small network trained under it, on shifted images), bridge (how near its images come to those of "
-            "--target), affinity-diversity (the two parts of tradeoff) or ap50 (a real fine-tune: minutes each). "
-            "Default: tradeoff, with --validate-on probe.",
-            show_default=False,
+            help="What scores a policy: probe (a small network trained under it, on shifted images), bridge (how near "
+            "its images come to those of --target), affinity-diversity (does a trained network still know its images, "
+            "does it have to work for them), tradeoff (the product of both) or ap50 (a real fine-tune: minutes each)."
         ),
-    ] = None,
+    ] = "probe",
     target: Annotated[
         str,
         typer.Option(help="Types without labels, by commas: policies are learnt from their images alone, too."),
@@ -92,7 +90,7 @@ def run(
 
     config = RunConfig(
         data=data, root=root, out=out or Path("runs/search") / f"{_safe(data)}-seed{seed}",
-        **({"objective": objective} if objective else {}), target=_names(target), trials=trials, steps=steps,
+        objective=objective, target=_names(target), trials=trials, steps=steps,
         target_steps=target_steps,
         recognise_steps=recognise_steps, seed=seed, per_transform=per_transform, storage=storage,
         study=study, parallel=parallel, artifacts=artifacts, heartbeat=heartbeat, validate_on=_names(validate_on),

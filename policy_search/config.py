@@ -62,8 +62,8 @@ class RunConfig(CommandConfig):
     probe_steps: int = Field(120, ge=2, description="steps of a probe under a policy")
     probe_crop: int = Field(128, ge=32, multiple_of=8, description="side of the probe's training crops, pixels")
     max_images: int = Field(16, ge=1, description="images read of each split and cell type, spread over the wells")
-    objective: Literal["tradeoff", "probe", "bridge", "affinity-diversity", "ap50"] = Field(
-        "tradeoff", description="what policies are scored by; with validate_on probe, unless another is named"
+    objective: Literal["probe", "bridge", "affinity-diversity", "tradeoff", "ap50"] = Field(
+        "probe", description="what policies are scored by"
     )
     target: tuple[str, ...] = Field(
         (), description="types of which images without labels are there: learnt from and, for bridge, scored on"
@@ -82,16 +82,14 @@ class RunConfig(CommandConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _labelled_types_are_scored_on(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if not values.get("validate_on"):
-            return values
+    def _labelled_types_are_looked_at(cls, values: dict[str, Any]) -> dict[str, Any]:
         objective = values.get("objective", "probe")
-        if objective not in ("probe", "ap50"):
+        if values.get("validate_on") and objective not in ("probe", "ap50"):
             raise InputError(
                 f"--validate-on: --objective {objective} does not look at labelled types; leave one of both out, or "
                 "give --objective probe or ap50"
             )
-        return {**values, "objective": objective}
+        return values
 
     @property
     def study_name(self) -> str:

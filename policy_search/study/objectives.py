@@ -15,7 +15,7 @@ from policy_search.study.tradeoff import TradeoffObjective
 
 __all__ = ["NAMES", "Objective", "ProbeObjective", "build_objective", "judge_of", "probe_settings", "scored_on"]
 
-NAMES = ("tradeoff", "probe", "bridge", "affinity-diversity", "ap50")
+NAMES = ("probe", "bridge", "affinity-diversity", "tradeoff", "ap50")
 
 
 def build_objective(config: RunConfig, data: StudyData) -> Objective:

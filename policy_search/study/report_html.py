@@ -111,9 +111,8 @@ def _scored_on(config: RunConfig) -> str:
         return f"labelled types {', '.join(config.validate_on)}"
     if config.objective == "bridge":
         return f"unlabelled images of {', '.join(config.target)}"
-    return "held-out images of the source" + (
-        " under held-back shifts" if config.objective in ("probe", "ap50") else ""
-    )
+    shifted = config.objective in ("probe", "ap50")
+    return "held-out images of the source" + (" under held-back shifts" if shifted else "")
 
 
 def _importance(found: Sequence[FamilyImportance]) -> str:

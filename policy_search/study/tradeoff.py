@@ -2,7 +2,8 @@
 
 Both matter (see `affinity`): images that a trained network no longer knows teach nothing, nor do images that it knows
 already. The product asks for both: the share of its score that the network keeps on augmented images, times how much
-harder they are to learn. `none` has 1.
+harder they are to learn. `none` has 1, and few policies have more: the product knows nothing of other cells and
+microscopes, and prefers to change little.
 """
 
 from __future__ import annotations

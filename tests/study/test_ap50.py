@@ -58,6 +58,9 @@ def test_a_report_of_a_fine_tune_is_the_score_of_a_shorter_one(
 ) -> None:
     objective, reports = build_objective(config(tmp_path / "run", objective="ap50", ap50_iterations=100), data), []
 
+    class EnoughError(Exception):
+        """What a pruner raises."""
+
     def give_up(share: float, value: float) -> None:
         reports.append((share, value))
         raise EnoughError
