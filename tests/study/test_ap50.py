@@ -56,7 +56,7 @@ def test_the_base_model_is_trained_once_and_every_score_cleans_up(
 def test_a_report_of_a_fine_tune_is_the_score_of_a_shorter_one(
     data: StudyData, tmp_path: Path, fake: FakeDetect
 ) -> None:
-    objective, reports = build_objective(config(tmp_path / "run", objective="ap50", ap50_iterations=100), data), []
+    objective, reports = build_objective(config(tmp_path / "run", ap50_iterations=100), data), []
 
     class EnoughError(Exception):
         """What a pruner raises."""
