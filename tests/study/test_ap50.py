@@ -30,7 +30,7 @@ def data() -> StudyData:
 
 
 def config(out: Path, **options: Any) -> RunConfig:
-    return RunConfig(data="blobs", out=out, objective="ap50", seed=5, ap50_iterations=7, **options)
+    return RunConfig(**{"data": "blobs", "out": out, "objective": "ap50", "seed": 5, "ap50_iterations": 7, **options})
 
 
 def test_the_base_model_is_trained_once_and_every_score_cleans_up(
