@@ -98,6 +98,7 @@ class FirstRound:
         )
 
     def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float | tuple[float, ...]:
+        started = time.perf_counter()
         config = self._bench.config
         seen = slots.seen(slot, config.parallel)
         if self._planned is not None and self._planned[:2] == (slot, trial.params):
@@ -115,7 +116,6 @@ class FirstRound:
             **({"repeats": repeated} if repeated is not None else {}),
         }
         self._bench.storage.set_trial_attrs(trial._trial_id, user=attrs, system=packed_policy(made.document))
-        started = time.perf_counter()
         score: Score | None = None
         try:
             if repeated is not None:
