@@ -102,7 +102,7 @@ def snapshot(folder: str = ".") -> dict[str, bytes]:
         (["run", "--data", "A172", "--study", ""], "--study: expected a text that is not empty, found ''"),
         (
             ["run", "--data", "A172", "--objective", "luck"],
-            "--objective: expected one of 'probe', 'bridge', 'affinity-diversity' or 'ap50', found 'luck'",
+            "--objective: expected one of 'probe', 'bridge', 'affinity-diversity', 'tradeoff' or 'ap50', found 'luck'",
         ),
         (["run", "--data", "A172", "--objective", "bridge"], "has none: name them by --target"),
         (["run", "--data", "A172", "--objective", "bridge", "--target", "A172"], "A172 is the source type"),

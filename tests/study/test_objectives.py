@@ -133,7 +133,9 @@ def test_scores_repeat_tell_policies_apart_and_leave_the_data_alone(
     assert again.domains == first.domains
     assert again.losses == first.losses
     assert objective.score(baseline("none"), seed=3).values != first.values
-    assert objective.score(heavy, seed=4).values != first.values
+    # Counts of matched cells may be equal by chance; what was trained on the way, or measured, is not.
+    other = objective.score(heavy, seed=4)
+    assert (other.values, other.losses) != (first.values, first.losses)
     assert pixels(data) == before
 
 
