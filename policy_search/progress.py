@@ -43,9 +43,6 @@ class StudyBar:
 
     def __call__(self, event: Event) -> None:
         """Move the bar and print the event's line. A note at the start shows the bar before the first trial ends."""
-        if event.kind == "note" and not event.total:  # before the study's length is known
-            self._console.print(event.message, highlight=False, soft_wrap=True)
-            return
         kind = "trial" if event.kind == "note" else event.kind
         if kind not in self._tasks:
             self._tasks[kind] = self._bar.add_task(_TITLES[kind], total=event.total)

@@ -45,7 +45,7 @@ def objective(monkeypatch: pytest.MonkeyPatch) -> quick.Quick:
     """What the commands of this test score by."""
     found = quick.Quick()
     monkeypatch.setattr(runner, "build_objective", lambda config, data: found)
-    monkeypatch.setattr(runner, "_learner", lambda config: quick.learn)
+    monkeypatch.setattr(runner, "_learner", lambda config, tell: quick.learn)
     monkeypatch.setattr(previews, "save_preview", lambda *arguments, **options: None)  # most of a run's time here
     return found
 

@@ -58,24 +58,27 @@ class Finals:
         finished: Callable[[Task, FrozenTrial, int], None] = lambda task, trial, done: None,
         watch: Callable[[int], None] = lambda done: None,
     ) -> None:
-        self.study, self._tasks, self._policies = study, tasks, policies
+        self.study, self._policies = study, policies
+        # Slots of this end of the study; an earlier end may have had others besides.
+        listed = _listed(study)
+        self._tasks = {listed.index(task): task for task in tasks}
         self.study.sampler = optuna.samplers.RandomSampler()  # there is nothing to sample
         self._judge, self._book, self._finished, self._watch = judge_by, book, finished, watch
 
     def done(self, slots: Slots) -> bool:
-        return all(slot in slots.finished for slot in self._wanted())
+        return all(slot in slots.finished for slot in self._tasks)
 
     def next_slot(self, slots: Slots) -> int | None:
-        free = (slot for slot in self._wanted() if slot not in slots.finished and slot not in slots.pending)
+        free = (slot for slot in self._tasks if slot not in slots.finished and slot not in slots.pending)
         return next(free, None)
 
     def template(self, slot: int, slots: Slots) -> FrozenTrial:
-        task = self._listed()[slot]
+        task = self._tasks[slot]
         attrs = {SLOT: slot, "name": task.name, "hash": task.content_hash, "seed": task.seed}
         return optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=attrs)
 
     def perform(self, trial: optuna.Trial, slot: int, slots: Slots) -> float:
-        task = self._listed()[slot]
+        task = _task_of(trial)
         known = self._book.get(task.content_hash, task.seed)
         if known is not None:
             return known.score.value
@@ -87,21 +90,22 @@ class Finals:
     def finished(self, trial: FrozenTrial, slots: Slots) -> None:
         slot = trial.user_attrs[SLOT]
         if slot in slots.finished and slots.finished[slot].number == trial.number:
-            self._finished(self._listed()[slot], trial, self._count(slots))
+            self._finished(_task_of(trial), trial, self._count(slots))
 
     def watch(self, slots: Slots) -> None:
         self._watch(self._count(slots))
 
     def _count(self, slots: Slots) -> int:
-        return sum(slot in slots.finished for slot in self._wanted())
+        return sum(slot in slots.finished for slot in self._tasks)
 
-    def _listed(self) -> list[Task]:
-        return [Task(*entry) for entry in self.study.user_attrs.get(TASKS, [])]
 
-    def _wanted(self) -> list[int]:
-        """The slots of this end of the study; an earlier end may have had others besides."""
-        listed = self._listed()
-        return [listed.index(task) for task in self._tasks]
+def _listed(study: optuna.Study) -> list[Task]:
+    return [Task(*entry) for entry in study.user_attrs.get(TASKS, [])]
+
+
+def _task_of(trial: optuna.Trial | FrozenTrial) -> Task:
+    attrs = trial.user_attrs
+    return Task(attrs["hash"], attrs["name"], attrs["seed"])
 
 
 def tasks_for(rows: Sequence[TrialRow], places: int, seeds: Sequence[int]) -> list[Task]:
@@ -120,11 +124,10 @@ def list_tasks(study: optuna.Study, tasks: Sequence[Task]) -> None:
 
     To be called under the claim lock.
     """
-    listed = study.user_attrs.get(TASKS, [])
-    entries = [[task.content_hash, task.name, task.seed] for task in tasks]
-    missing = [entry for entry in entries if entry not in listed]
+    listed = _listed(study)
+    missing = [task for task in tasks if task not in listed]
     if missing:
-        study.set_user_attr(TASKS, [*listed, *missing])
+        study.set_user_attr(TASKS, [[task.content_hash, task.name, task.seed] for task in [*listed, *missing]])
 
 
 def policies_of(first_round: Slots) -> Callable[[Task], PolicyDocument]:
@@ -168,12 +171,11 @@ class FinalScores:
     seconds: float = 0.0
 
 
-def scores_of(study: optuna.Study, slots: Slots) -> FinalScores:
-    """Read the second round's study."""
-    listed = [Task(*entry) for entry in study.user_attrs.get(TASKS, [])]
+def scores_of(slots: Slots) -> FinalScores:
+    """Read the slots of the second round."""
     values, errors, seconds = {}, {}, 0.0
-    for slot, trial in slots.finished.items():
-        key = (listed[slot].content_hash, listed[slot].seed)
+    for trial in slots.finished.values():
+        key = (trial.user_attrs["hash"], trial.user_attrs["seed"])
         seconds += trial.user_attrs.get("seconds", 0.0)
         if trial.state == TrialState.COMPLETE and trial.value is not None:
             values[key] = trial.value

@@ -127,7 +127,7 @@ class FirstRound:
         finally:
             # Policies that are given up or cannot be scored are looked at most.
             if not isinstance(sys.exc_info()[1], KeyboardInterrupt | StorageLostError):
-                self._show(trial, proposal, made, score, time.perf_counter() - started, repeated)
+                self._show(trial, proposal, made, score, time.perf_counter() - started, repeated, seen)
 
     def finished(self, trial: FrozenTrial, slots: Slots) -> None:
         result = slots.finished.get(trial.user_attrs[SLOT])
@@ -186,13 +186,14 @@ class FirstRound:
         score: Score | None,
         seconds: float,
         repeated: int | None,
+        seen: Mapping[int, FrozenTrial],
     ) -> None:
         if self._bench.gallery is None:
             return
         losses = {**made.losses, **(score.losses if score else {})}
         facts = TrialFacts(
             proposal.name, proposal.family, score.values if score else None, score.domains if score else {}, seconds,
-            _remark(made, score, repeated),
+            _remark(None if made.over is None else seen[made.over].user_attrs["name"], score, repeated),
         )  # fmt: skip
         warning = self._bench.gallery.show_trial(self.study, trial, made.document, facts, losses)
         if warning is not None:
@@ -203,10 +204,10 @@ def _is_baseline(trial: optuna.Trial) -> bool:
     return bool(trial.user_attrs["is_baseline"])
 
 
-def _remark(made: Made, score: Score | None, repeated: int | None) -> str:
+def _remark(over: str | None, score: Score | None, repeated: int | None) -> str:
     words = []
-    if made.over is not None:
-        words.append(f"Made of the sub-policies of searched_t{made.over:03d}.")
+    if over is not None:
+        words.append(f"Made of the sub-policies of {over}.")
     if repeated is not None:
         words.append(f"The same policy as in slot {repeated}, whose score it takes over.")
     if score is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from policy_search.relaxed.export import export_policy
@@ -24,12 +24,14 @@ class Learner:
         seed: of the networks that recognise sizes; the study's, so that every worker has the same.
         recognise_steps: training of each of them; 0: size is left to the statistics, like the rest.
         target_steps: of a search in target mode.
+        tell: is given a line when sizes are recognised, which takes a while.
     """
 
     seed: int
     recognise_steps: int
     target_steps: int
-    _sizes: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
+    tell: Callable[[str], None] = lambda line: None
+    _sizes: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
 
     def __call__(self, data: StudyData, knobs: Knobs | TargetKnobs, steps: int, seed: int) -> Learnt:
         if isinstance(knobs, Knobs):
@@ -39,12 +41,14 @@ class Learner:
             data, knobs, sizes=self._sizes_in(data) if known else None, steps=self.target_steps, seed=seed
         )
 
-    def _sizes_in(self, data: StudyData) -> tuple[float, ...]:
-        """The size of the cells of each target, in those of the source; recognised once."""
+    def _sizes_in(self, data: StudyData) -> dict[str, float]:
+        """Target type -> size of its cells, in those of the source; recognised once."""
         if data.fingerprint not in self._sizes:
             networks = train_networks(data.train, seed=self.seed, steps=self.recognise_steps)
             found = ask(networks, [sample.image for sample in data.train], data.targets)
-            self._sizes[data.fingerprint] = tuple(one.size for one in found.by_target.values())
+            sizes = {name: one.size for name, one in found.by_target.items()}
+            self.tell(f"size of the cells, in the source's: {', '.join(f'{n} {s:.2f}' for n, s in sizes.items())}")
+            self._sizes[data.fingerprint] = sizes
         return self._sizes[data.fingerprint]
 
 
@@ -76,14 +80,15 @@ def learn_policy(train: Sequence[ProbeSample], knobs: Knobs, *, steps: int, seed
 
 
 def learn_targeted(
-    data: StudyData, knobs: TargetKnobs, *, sizes: tuple[float, ...] | None, steps: int, seed: int
+    data: StudyData, knobs: TargetKnobs, *, sizes: Mapping[str, float] | None, steps: int, seed: int
 ) -> Learnt:
     """Search the policy that makes the source look like the targets, which are matched as one mixture.
 
     Args:
         data: with target images; their labels are not there.
         knobs: see `TargetKnobs`.
-        sizes: of the targets' cells, in those of the source; None: the search finds out what the statistics tell.
+        sizes: target type -> size of its cells, in those of the source; None: the search finds out what the
+            statistics tell.
         steps: of the search.
         seed: of the search.
 
@@ -95,10 +100,10 @@ def learn_targeted(
     )
     pairs = foreground_pairs(data.train)
     targets = [image for images in data.targets.values() for image in images]
-    source = pairs if sizes is None else resized(pairs, sizes)
+    source = pairs if sizes is None else resized(pairs, tuple(sizes.values()))
     result = search_target(source, targets, settings=settings, seed=seed)
     matched = export_policy(result, images=[sample.image for sample in data.train])
-    document = with_sizes(
-        matched, sizes or (1.0,), fill=result.statistics.median, share=knobs.share, spread=knobs.spread
-    )
+    known = tuple(sizes.values()) if sizes else (1.0,)
+    document = with_sizes(matched, known, fill=result.statistics.median, share=knobs.share, spread=knobs.spread)
+    document = document.with_provenance(targets=list(data.targets), **({"sizes": dict(sizes)} if sizes else {}))
     return Learnt(document, {"search: distance to the targets": tuple(r.distance for r in result.history)})

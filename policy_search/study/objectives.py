@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.study.affinity import AffinityDiversityObjective
@@ -13,7 +15,16 @@ from policy_search.study.objectives_probe import ProbeObjective
 from policy_search.study.probe import ProbeSettings
 from policy_search.study.tradeoff import TradeoffObjective
 
-__all__ = ["NAMES", "Objective", "ProbeObjective", "build_objective", "judge_of", "probe_settings", "scored_on"]
+__all__ = [
+    "NAMES",
+    "Objective",
+    "ProbeObjective",
+    "build_objective",
+    "fingerprint_of",
+    "judge_of",
+    "probe_settings",
+    "scored_on",
+]
 
 NAMES = ("probe", "bridge", "affinity-diversity", "tradeoff", "ap50")
 
@@ -44,6 +55,21 @@ def judge_of(objective: Objective, config: RunConfig, data: StudyData) -> Object
     if isinstance(objective, AffinityDiversityObjective):
         return TradeoffObjective(objective)  # its common starts are there already
     return ProbeObjective(data, probe_settings(config))
+
+
+def fingerprint_of(config: RunConfig, data: StudyData) -> str:
+    """Of all that a study is given: the data, and for ap50 the base model where one is named.
+
+    Raises:
+        InputError: the base model is not there.
+    """
+    if config.objective != "ap50" or config.weights is None:
+        return data.fingerprint
+    try:
+        digest = hashlib.sha256(config.weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"--weights {config.weights}: cannot be read ({error.strerror})") from None
+    return f"{data.fingerprint}-{digest[:8]}"
 
 
 def scored_on(objective: Objective, data: StudyData) -> str:

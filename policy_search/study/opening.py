@@ -47,8 +47,9 @@ def open_study(
             )  # fmt: skip
         except optuna.exceptions.DuplicatedStudyError:
             study = optuna.load_study(storage=storage, study_name=name, pruner=optuna.pruners.NopPruner())
-            # A process that ended within this block left a study without a trial and without a word on itself.
-            if study.user_attrs or study.get_trials(deepcopy=False):
+            # A process that ended within this block left a study without a trial, and without the last of the words
+            # that are written on it below.
+            if not _half_made(study):
                 require_schema(study, url)
                 if not begun:
                     raise InputError(
@@ -56,7 +57,7 @@ def open_study(
                         f"work: policy-search worker --storage URL --study {name!r}. To continue it from here: "
                         f"policy-search resume --storage URL --study {name!r} --out FOLDER. Else give another --study."
                     ) from None
-                _check_same(study, url, config, fingerprint)
+                check_same(study, url, config, fingerprint)
                 study.set_user_attr("run", shared_part(config))
                 return study
         study.set_metric_names(list(objective.metrics))
@@ -65,6 +66,11 @@ def open_study(
         study.set_user_attr("fingerprint", fingerprint)
         study.set_user_attr("run", shared_part(config))
         return study
+
+
+def _half_made(study: optuna.Study) -> bool:
+    said = set(study.user_attrs)
+    return said <= {"schema", "config", "fingerprint"} and not study.get_trials(deepcopy=False)
 
 
 def require_begun(url: str) -> None:
@@ -139,15 +145,6 @@ def close_abandoned(study: optuna.Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def check_data(study: optuna.Study, url: str, config: RunConfig, fingerprint: str) -> None:
-    """Whether a worker has the data that the study was begun with.
-
-    Raises:
-        InputError: it has not.
-    """
-    _check_same(study, url, config, fingerprint)
-
-
 def require_schema(study: optuna.Study, url: str) -> None:
     """Raises InputError for a study of another version of policy-search, or of another program."""
     found = study.user_attrs.get("schema", 1 if "config" in study.user_attrs else None)
@@ -163,7 +160,12 @@ def require_schema(study: optuna.Study, url: str) -> None:
     )
 
 
-def _check_same(study: optuna.Study, url: str, config: RunConfig, fingerprint: str) -> None:
+def check_same(study: optuna.Study, url: str, config: RunConfig, fingerprint: str) -> None:
+    """Whether a study was begun with this configuration and data.
+
+    Raises:
+        InputError: it was not; names the first difference.
+    """
     kept, wanted = study.user_attrs.get("config", {}), config.identity()
     other = [key for key in wanted if kept.get(key) != wanted[key]]
     if other:
@@ -173,6 +175,6 @@ def _check_same(study: optuna.Study, url: str, config: RunConfig, fingerprint: s
         )
     if study.user_attrs.get("fingerprint") != fingerprint:
         raise InputError(
-            f"{redacted(url)} holds a study named {study.study_name!r} of other data: these images or labels differ "
-            "from those it was begun with. Bring the same data here, or give another --study."
+            f"{redacted(url)} holds a study named {study.study_name!r} of other data: images, labels or --weights "
+            "differ from those it was begun with. Bring the same here, or give another --study."
         )

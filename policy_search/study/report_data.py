@@ -122,7 +122,7 @@ def _record(folder: Path, config: RunConfig, study: optuna.Study, second: optuna
     slots, rows, directions = slots_of(study), leaderboard(study), directions_of(study)
     judged_direction = directions_of(second)[0] if second is not None else directions[0]
     best = load_policy(folder / "best.json") if (folder / "best.json").is_file() else None
-    found = scores_of(second, slots_of(second)) if second is not None else FinalScores({}, {})
+    found = scores_of(slots_of(second)) if second is not None else FinalScores({}, {})
     seeds = fresh_seeds(config.seed, config.final_seeds)
     finalists, failures = gather(rows, config.finalists, found, seeds)
     wanted = [(task.content_hash, task.seed) for task in tasks_for(rows, config.finalists, seeds)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -62,6 +64,7 @@ class Rounds:
         self,
         config: RunConfig,
         data: StudyData,
+        fingerprint: str,
         objective: Objective,
         judge: Objective,
         learn: Learn,
@@ -73,13 +76,13 @@ class Rounds:
         *,
         owner: bool = True,
     ) -> None:
-        self._config, self._data, self._storage, self._study = config, data, storage, study
+        self._config, self._storage, self._study = config, storage, study
         self._tell = tell
         self._alone = is_sqlite(url)
         self._judge = judge
         self._seeds = fresh_seeds(config.seed, config.final_seeds)
         self._note = noting(tell, config)
-        self._book = ScoreBook(folder.path / "scores.jsonl", self._note)
+        self._book = ScoreBook(folder.path / "scores.jsonl", _digest(config, fingerprint), self._note)
         self._gallery = _gallery(config, data, objective, owner)
         self.trials = self.finals = 0
         self.keeper = Keeper(folder if owner else None, self._note)
@@ -88,11 +91,10 @@ class Rounds:
 
     def work(self) -> SecondRound:
         """Work until both rounds are done, and judge."""
-        lines = noting(self._tell, self._config)
         if self._alone:
             close_abandoned(self._study)
         self._keep(slots_of(self._study))
-        slots = work(self._first, self._storage, tell=lines)
+        slots = work(self._first, self._storage, tell=self._note)
         self._keep(slots)
         rows = report.leaderboard(self._study)
         tasks = tasks_for(rows, self._config.finalists, self._seeds)
@@ -111,7 +113,7 @@ class Rounds:
             second, tasks, policies_of(slots), self._judge, self._book, done,
             lambda count: self._tell(Progress("final", count, len(tasks), "")),
         )  # fmt: skip
-        scores = scores_of(second, work(finals, self._storage, tell=lines))
+        scores = scores_of(work(finals, self._storage, tell=self._note))
         return decide(rows, self._config.finalists, scores, self._seeds, self._judge.directions[0])
 
     def note_end(self, final: SecondRound) -> None:
@@ -152,8 +154,15 @@ def _gallery(config: RunConfig, data: StudyData, objective: Objective, owner: bo
     )  # fmt: skip
 
 
-def noting(tell: Listener, config: RunConfig | None = None) -> Callable[[str], None]:
-    return lambda text: tell(Progress("note", 0, config.trials if config else 0, text))
+def noting(tell: Listener, config: RunConfig) -> Callable[[str], None]:
+    """`tell` for lines alone."""
+    return lambda text: tell(Progress("note", 0, config.trials, text))
+
+
+def _digest(config: RunConfig, fingerprint: str) -> str:
+    """Of all that a score depends on besides policy and seed."""
+    content = json.dumps([config.identity(), fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _line(row: report.TrialRow) -> str:

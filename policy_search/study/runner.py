@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,9 @@ from policy_search.study.folder import RunFolder
 from policy_search.study.keeping import needed
 from policy_search.study.making import Learn
 from policy_search.study.objective import Objective
-from policy_search.study.objectives import build_objective, judge_of, scored_on
+from policy_search.study.objectives import build_objective, fingerprint_of, judge_of, scored_on
 from policy_search.study.opening import (
-    check_data,
+    check_same,
     config_in,
     load_shared,
     open_study,
@@ -98,10 +98,11 @@ def run_study(
             check_url(config.storage)
         data = _data(config)
         objective = objective or build_objective(config, data)
+        fingerprint = fingerprint_of(config, data)
         if config.artifacts is not None:
             require_writable_folder(config.artifacts, "--artifacts")
         folder = RunFolder(config.out)
-        folder.check(config, data.fingerprint)
+        folder.check(config, fingerprint)
         held.enter_context(folder.owned())
         claimed = folder.claimed
         url = config.storage or default_url(folder.path)
@@ -112,17 +113,17 @@ def run_study(
         )
         require_trials(folder, storage, url, config.study_name)
         kept = config.model_copy(update={"storage": config.storage and without_password(config.storage)})
-        folder.claim(kept, data.fingerprint)
+        folder.claim(kept, fingerprint)
         try:
-            study = open_study(storage, url, config, data.fingerprint, objective, begun=claimed or adopt)
+            study = open_study(storage, url, config, fingerprint, objective, begun=claimed or adopt)
         except InputError as error:
             # Another run's study: the folder must not look as if it had begun it when the command is repeated.
             if not claimed and not isinstance(error, StorageLostError):
                 folder.unclaim()
             raise
         lines(f"{len(data.train)} training images; scored on {scored_on(objective, data)}")
-        judged = judge_of(objective, config, data)
-        rounds = Rounds(config, data, objective, judged, learn or _learner(config), storage, url, folder, study, tell)
+        judged, learn = judge_of(objective, config, data), learn or _learner(config, lines)
+        rounds = Rounds(config, data, fingerprint, objective, judged, learn, storage, url, folder, study, tell)
         final = rounds.work()
         rows = report.leaderboard(study)
         held.enter_context(needed(folder))
@@ -132,7 +133,7 @@ def run_study(
         )
         best.save(folder.best)
         notes = [
-            f"data {data.name}{' (synthetic)' if data.synthetic else ''}, fingerprint {data.fingerprint}",
+            f"data {data.name}{' (synthetic)' if data.synthetic else ''}, fingerprint {fingerprint}",
             f"scored on {scored_on(judged, data)}",
             f"objective {objective.name}; seed {config.seed}; {len(rows)} trials",
             *[f"left out of the second round: {name} ({reason})" for name, reason in final.failures.items()],
@@ -185,17 +186,17 @@ def join_study(
         held.enter_context(one_thread())
         config = config_of(url, name, out=out, root=root, artifacts=artifacts, weights=weights)
         data = _data(config)
-        storage = held.enter_context(
-            open_storage(url, heartbeat=config.heartbeat, owner="policy-search worker", tell=noting(tell, config))
-        )
+        fingerprint = fingerprint_of(config, data)
+        lines, owner = noting(tell, config), "policy-search worker"
+        storage = held.enter_context(open_storage(url, heartbeat=config.heartbeat, owner=owner, tell=lines))
         study = load_shared(storage, url, name)
-        check_data(study, url, config, data.fingerprint)
+        check_same(study, url, config, fingerprint)
         objective = objective or build_objective(config, data)
         folder = RunFolder(out)
         held.enter_context(folder.owned())
-        judged = judge_of(objective, config, data)
+        judged, learn = judge_of(objective, config, data), learn or _learner(config, lines)
         rounds = Rounds(
-            config, data, objective, judged, learn or _learner(config), storage, url, folder, study, tell, owner=False
+            config, data, fingerprint, objective, judged, learn, storage, url, folder, study, tell, owner=False
         )
         rounds.work()
         return rounds.trials, rounds.finals
@@ -229,10 +230,10 @@ def _data(config: RunConfig) -> StudyData:
     )
 
 
-def _learner(config: RunConfig) -> Learn:
+def _learner(config: RunConfig, tell: Callable[[str], None]) -> Learn:
     from policy_search.study.learning import Learner  # only searched trials need it
 
-    return Learner(config.seed, config.recognise_steps, config.target_steps)
+    return Learner(config.seed, config.recognise_steps, config.target_steps, tell)
 
 
 @contextmanager

@@ -26,20 +26,24 @@ class Entry:
 class ScoreBook:
     """The scores in a file.
 
-    The file belongs to one study: the same objective on the same data (the run folder sees to that).
+    A worker's folder may serve one study after another, whose policies and seeds can be the same ones: scores of
+    another study are passed over.
 
     Args:
         path: of the file; made when the first score is kept.
+        of: digest of all that a score depends on besides policy and seed.
         tell: is given one line when the file cannot be written any more. No score is lost by that: it is in the
             storage.
     """
 
-    def __init__(self, path: Path, tell: Callable[[str], None] = lambda line: None) -> None:
-        self._path, self._tell, self._failing = path, tell, False
+    def __init__(self, path: Path, of: str, tell: Callable[[str], None] = lambda line: None) -> None:
+        self._path, self._of, self._tell, self._failing = path, of, tell, False
         self._entries: dict[tuple[str, int], Entry] = {}
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
             try:
                 row = json.loads(line)
+                if row["of"] != of:
+                    continue
                 score = Score(tuple(row["values"]), row["domains"], row["seconds"],
                               {name: tuple(values) for name, values in row["losses"].items()})  # fmt: skip
                 self._entries[row["hash"], row["seed"]] = Entry(score, tuple((s, v) for s, v in row["reports"]))
@@ -54,8 +58,9 @@ class ScoreBook:
         """Keep a scoring: in memory always, in the file if it can be written."""
         self._entries[content_hash, seed] = Entry(score, tuple(reports))
         row = {
-            "hash": content_hash, "seed": seed, "values": list(score.values), "domains": dict(score.domains),
-            "seconds": score.seconds, "losses": {name: list(values) for name, values in score.losses.items()},
+            "of": self._of, "hash": content_hash, "seed": seed, "values": list(score.values),
+            "domains": dict(score.domains), "seconds": score.seconds,
+            "losses": {name: list(values) for name, values in score.losses.items()},
             "reports": [list(report) for report in reports],
         }  # fmt: skip
         try:

@@ -56,7 +56,7 @@ def mean_change(document: Any, data: StudyData, draws: int = 40) -> list[float]:
 
 def test_a_targeted_policy_brings_a_share_of_the_images_to_the_target(data: StudyData) -> None:
     knobs = TargetKnobs(sub_policies=2, share=0.25)
-    learnt = learn_targeted(data, knobs, sizes=(1.0,), steps=60, seed=0)
+    learnt = learn_targeted(data, knobs, sizes={"dark": 1.0}, steps=60, seed=0)
     changes = np.array(mean_change(learnt.document, data, 80))
     dark = changes < -20
     assert 0.1 < dark.mean() < 0.42
@@ -68,7 +68,7 @@ def test_a_targeted_policy_brings_a_share_of_the_images_to_the_target(data: Stud
 
 
 def test_the_recognised_size_and_its_spread_stand_in_the_policy(data: StudyData) -> None:
-    learnt = learn_targeted(data, TargetKnobs(1, spread=0.2), sizes=(0.5,), steps=STEPS, seed=0)
+    learnt = learn_targeted(data, TargetKnobs(1, spread=0.2), sizes={"dark": 0.5}, steps=STEPS, seed=0)
     scales = [node["scale"]["x"] for node in nodes(learnt.document, "Affine") if node["scale"]["x"] != [1.0, 1.0]]
     assert scales == [pytest.approx([0.4, 0.6])]
     assert nodes(learnt.document, "HorizontalFlip")
@@ -88,11 +88,14 @@ def test_a_learner_recognises_sizes_once_and_source_mode_needs_none(
 
     monkeypatch.setattr("policy_search.study.learning.train_networks", train)
     monkeypatch.setattr("policy_search.study.learning.ask", lambda networks, own, targets: Answers())
-    learner = Learner(seed=5, recognise_steps=7, target_steps=STEPS)
+    told: list[str] = []
+    learner = Learner(seed=5, recognise_steps=7, target_steps=STEPS, tell=told.append)
     learner(data, Knobs(sub_policies=1), 8, 1)
     assert calls == []
     first, again = (learner(data, TargetKnobs(1), 8, 1) for _ in range(2))
     assert calls == [(5, 7)]
+    assert told == ["size of the cells, in the source's: dark 0.80"]
+    assert first.document.provenance.model_dump()["sizes"] == {"dark": 0.8}
     assert first.document.content_hash == again.document.content_hash
     assert learner(data, TargetKnobs(1), 8, 2).document.content_hash != first.document.content_hash
     unsized = Learner(seed=5, recognise_steps=0, target_steps=STEPS)(data, TargetKnobs(1), 8, 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from policy_search.cells import resolve
 from policy_search.cells.errors import DataError, InputError
 from policy_search.config import RunConfig
 from policy_search.relaxed.moments import Reference
+from policy_search.relaxed.threads import one_thread
 from policy_search.study import probe as probe_module
 from policy_search.study.affinity import AffinityDiversityObjective
 from policy_search.study.bridge import BridgeObjective, BridgeSettings, distances
@@ -105,6 +106,13 @@ def make(data: StudyData, kept: dict[str, Objective], tmp_path: Path, fake: Fake
     return build
 
 
+@pytest.fixture(autouse=True)
+def one() -> Iterator[None]:
+    """As in a study. With more threads sums are another order's, and counts of matched cells may be equal by chance."""
+    with one_thread():
+        yield
+
+
 each = pytest.mark.parametrize("name", NAMES)
 
 
@@ -133,9 +141,7 @@ def test_scores_repeat_tell_policies_apart_and_leave_the_data_alone(
     assert again.domains == first.domains
     assert again.losses == first.losses
     assert objective.score(baseline("none"), seed=3).values != first.values
-    # Counts of matched cells may be equal by chance; what was trained on the way, or measured, is not.
-    other = objective.score(heavy, seed=4)
-    assert (other.values, other.losses) != (first.values, first.losses)
+    assert objective.score(heavy, seed=4).values != first.values
     assert pixels(data) == before
 
 

@@ -110,7 +110,7 @@ def test_resume_on_another_machine(
     """The command `resume --storage`, in another folder than the study was begun in."""
     players.own(postgres_url).kill(begun=4)
     monkeypatch.setattr(runner, "build_objective", lambda config, data: Rule())
-    monkeypatch.setattr(runner, "_learner", lambda config: fake_learning)
+    monkeypatch.setattr(runner, "_learner", lambda config, tell: fake_learning)
     out = players.folder / "elsewhere"
     options = ["--storage", postgres_url, "--study", "x", "--out", str(out), "--root", str(players.root)]
     cli.app(["resume", *options], standalone_mode=False)
