@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest_plugins = ("tests.postgres",)  # a server, started when the first test asks for it
+# A server, started when the first test asks for it; commands in a folder of their own.
+pytest_plugins = ("tests.postgres", "tests.study_commands")
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -14,7 +14,7 @@ from policy_search.config import RunConfig
 from policy_search.study import previews, runner
 from policy_search.study.report_origin import command as command_of
 from tests.conftest import write_livecell
-from tests.study.test_runner import Rule, fake_learning
+from tests.study.rules import Rule, fake_learning
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from policy_search.config import RunConfig
 from policy_search.study import runner, worker
 from policy_search.study.objective import Report, Score
 from tests.conftest import write_livecell
-from tests.study.test_runner import Rule, fake_learning
+from tests.study.rules import Rule, fake_learning
 
 KILLED = 9  # exit code of a process that a deadly policy has ended
 _context = multiprocessing.get_context("forkserver")

@@ -1,147 +1,27 @@
-"""The report of a run folder: its numbers against the study's own, finished and not, and what it refuses."""
+"""The page of a finished run: its numbers against the study's own database."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
 import math
-import random
-import shutil
 import sqlite3
-import subprocess
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import albumentations as A
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import stats
 
-from policy_search.augment import PolicyDocument, load_policy
-from policy_search.cells.errors import InputError
-from policy_search.config import RunConfig, SearchConfig
+from policy_search.augment import load_policy
+from policy_search.config import RunConfig
 from policy_search.study import runner
-from policy_search.study.data import StudyData
 from policy_search.study.finals import fresh_seeds
-from policy_search.study.making import Learnt
-from policy_search.study.objective import Report, Score
 from policy_search.study.report_writer import write_run_report
 from policy_search.study.runner import run_study
-from policy_search.study.space import Knobs
-from tests.conftest import write_livecell
-from tests.study.test_runner import Rule, Twofold, fake_learning
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """What a browser would find: tables as texts by their label, pictures, references, unclosed elements."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tables: dict[str, list[list[str]]] = {}
-        self.images: list[bytes] = []
-        self.tags: set[str] = set()
-        self.references: list[str] = []
-        self.words = ""
-        self._open: list[str] = []
-        self._label = ""
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.tags.add(tag)
-        if tag not in VOID:
-            self._open.append(tag)
-        if tag == "div" and values.get("aria-label"):
-            self._label = str(values["aria-label"])
-        if tag == "tr":
-            self.tables.setdefault(self._label, []).append([])
-        if tag in ("td", "th"):
-            self.tables[self._label][-1].append("")
-        if tag == "img":
-            head, _, data = str(values["src"]).partition(",")
-            assert head == "data:image/png;base64"
-            assert values["alt"]
-            self.images.append(base64.b64decode(data, validate=True))
-        elif "src" in values or "href" in values:
-            self.references.append(str(values.get("src") or values.get("href")))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] in ("td", "th"):
-            self.tables[self._label][-1][-1] += data
-        elif self._open and self._open[-1] != "style":
-            self.words += data + " "
-
-    def table(self, label: str) -> list[dict[str, str]]:
-        head, *rows = self.tables[label]
-        return [dict(zip(head, row, strict=True)) for row in rows]
-
-
-class SearchedLast(Rule):
-    """Learnt policies are better than naive ones, but searched ones are worse: winner and best searched one differ."""
-
-    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
-        if document.provenance.family == "searched":
-            report = None  # never given up
-        found = super().score(document, seed=seed, report=report)
-        luck = random.Random(f"{document.content_hash} {seed}").uniform(-0.004, 0.004)
-        value = found.value + luck - 0.02 * (document.provenance.family == "searched")
-        return Score((value,), {"one": value - 0.1, "other": value + 0.1})
-
-
-def two_sub_policies(data: StudyData, knobs: Knobs, steps: int, seed: int) -> Learnt:
-    """Stands in for the inner search: a policy in the form of a searched one, with ranges and weights known here."""
-
-    def sub_policy(
-        weight: float, turn: tuple[float, float], share: float, gate: float, gamma: tuple[float, float]
-    ) -> Any:
-        pose = A.OneOf([A.Affine(rotate=turn, p=share), A.HorizontalFlip(p=1 - share)], p=1.0)
-        return A.Sequential([pose, A.OneOf([A.RandomGamma(gamma_limit=gamma, p=1.0)], p=gate)], p=weight)
-
-    first = sub_policy(0.25, (-10.0, 20.0), 0.5, 0.4, (70.0, 110.0))
-    second = sub_policy(0.75, (-5.0, 30.0), 0.2, 0.8, (90.0, 120.0))
-    return Learnt(PolicyDocument.from_compose(A.Compose([A.OneOf([first, second], p=1.0)])))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_livecell(tmp_path_factory.mktemp("data"), {"A172": {"train": 2, "val": 1}}, cells=4, size=(64, 72))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
-    """A finished run; tests that change it take a copy."""
-    out = tmp_path_factory.mktemp("runs") / "finished"
-    config = RunConfig(data="A172", root=root, out=out, trials=15, final_seeds=4, finalists=2)
-    run_study(config, objective=SearchedLast(0.01, fail="crop"), learn=two_sub_policies)
-    return out
-
-
-@pytest.fixture(scope="module")
-def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    out = tmp_path_factory.mktemp("page") / "page.html"
-    write_run_report(finished, out)
-    return Page(out.read_text(encoding="utf-8"))
-
-
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "copy"))
-
-
-def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+from tests.study.report_page import Page, log
+from tests.study.rules import Rule, Twofold, fake_learning
 
 
 def final_scores(folder: Path, seeds: int) -> dict[str, list[float]]:
@@ -265,34 +145,18 @@ def test_a_report_only_reads_the_run_and_is_the_same_every_time(copy: Path) -> N
         assert markdown.read_text().count(piece) == 1
 
 
-@pytest.mark.parametrize(
-    ("stop_at", "state"),
-    [
-        (0, "Not finished: 0 of 4 trials are done, and the second round has not been run."),
-        (3, "Not finished: 3 of 4 trials are done, and the second round has not been run."),
-        (7, "Not finished: all 4 trials are done, but the second round has 3 of 8 scores."),
-    ],
-)
-def test_an_interrupted_run_says_how_far_it_is(tmp_path: Path, root: Path, stop_at: int, state: str) -> None:
-    config = RunConfig(data="A172", root=root, out=tmp_path, trials=4, final_seeds=2)
-    with pytest.raises(KeyboardInterrupt):
-        run_study(config, objective=Rule(0.1, stop_at=stop_at), learn=fake_learning)
-    html, markdown, said = write_run_report(tmp_path)
-    words = Page(html.read_text()).words
-    assert said == state
-    assert state in words
-    assert state in markdown.read_text()
-    assert "beats the best baseline" not in words + markdown.read_text()
-    outcome = run_study(config, objective=Rule(0.1), learn=fake_learning)
-    assert outcome.verdict.sentence in Page(write_run_report(tmp_path)[0].read_text()).words
-
-
 def test_several_metrics_have_a_column_each_and_a_front(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, report_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "judge_of", lambda objective, config, data: Rule(0.1))
     config = RunConfig(
-        data="A172", root=root, out=tmp_path, trials=8, final_seeds=2, finalists=1, objective="affinity-diversity"
+        data="A172",
+        root=report_root,
+        out=tmp_path,
+        trials=8,
+        final_seeds=2,
+        finalists=1,
+        objective="affinity-diversity",
     )
     run_study(config, objective=Twofold(), learn=fake_learning)
     html, markdown, said = write_run_report(tmp_path)
@@ -323,106 +187,6 @@ def seconds_of_second_round(folder: Path) -> float:
             "JOIN studies USING (study_id) WHERE study_name LIKE '% second round' AND key = 'seconds'"
         ).fetchall()
     return sum(float(value) for (value,) in found)
-
-
-def test_a_longer_run_does_not_pass_off_the_old_winner(copy: Path) -> None:
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "trials": 20}))
-    html, _, said = write_run_report(copy)
-    assert said.startswith("Not finished: 15 of 20 trials are done")
-    assert "earlier end of this run" in said
-    assert json.loads((copy / "best.json").read_text())["policy_search"]["verdict"] not in html.read_text()
-
-
-def test_without_the_data_the_report_says_so(copy: Path) -> None:
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "root": str(copy / "gone")}))
-    found = Page(write_run_report(copy)[0].read_text())
-    assert "No pictures: the data cannot be read any more" in found.words
-    assert len(found.images) == 3
-
-
-def test_data_that_has_moved_is_found_by_root(copy: Path, root: Path) -> None:
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps({**config, "root": str(copy / "gone")}))
-    assert len(Page(write_run_report(copy, root=root)[0].read_text()).images) == 5
-
-
-def _spoil(folder: Path, what: str) -> Path:
-    config = folder / "config.json"
-    if what == "no folder":
-        return folder / "nowhere"
-    if what == "no run":
-        config.unlink()
-    elif what == "damaged":
-        config.write_text(config.read_text()[:40])
-    elif what == "a list":
-        config.write_text("[]")
-    elif what == "unknown key":
-        config.write_text(json.dumps({**json.loads(config.read_text()), "colour": 3}))
-    elif what == "a search":
-        config.write_text(json.dumps(SearchConfig(data="A172", out=folder).model_dump(mode="json")))
-    elif what == "no storage":
-        (folder / "study.db").unlink()
-    elif what == "empty storage":
-        (folder / "study.db").write_bytes(b"")
-    elif what == "damaged storage":
-        (folder / "study.db").write_bytes(b"this is no database" * 500)
-    elif what == "another seed":
-        config.write_text(json.dumps({**json.loads(config.read_text()), "seed": 7}))
-    elif what == "other data":
-        config.write_text(json.dumps({**json.loads(config.read_text()), "fingerprint": "f" * 16}))
-    elif what == "damaged best":
-        (folder / "best.json").write_text("{")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("no folder", "nowhere is not a folder"),
-        ("no run", "is not a run folder, it has no config.json"),
-        ("damaged", "config.json is damaged"),
-        ("a list", "config.json is damaged"),
-        ("unknown key", "config.json is damaged .*colour"),
-        ("a search", "which has no trials"),
-        ("no storage", "study.db, which is not there"),
-        ("empty storage", "cannot be read as a study database"),
-        ("damaged storage", "cannot be read as a study database"),
-        ("another seed", "holds no study named 'A172 seed 7'"),
-        ("other data", "holds a study of other data: it is not"),
-        ("damaged best", "best.json is damaged"),
-    ],
-)
-def test_what_is_no_run_is_refused_in_one_sentence(copy: Path, what: str, message: str) -> None:
-    folder = _spoil(copy, what)
-    with pytest.raises(InputError, match=message) as caught:
-        write_run_report(folder)
-    assert "\n" not in str(caught.value)
-    assert not (folder / "report.html").exists()
-
-
-INTERRUPTED_WRITER = """
-import os, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA cache_size=2")  # so that pages reach the file before the transaction ends
-connection.execute("BEGIN")
-connection.execute("UPDATE study_user_attributes SET value_json='0'")
-connection.execute("CREATE TABLE filler (text)")
-for _ in range(300):
-    connection.execute("INSERT INTO filler VALUES (?)", ("x" * 2000,))
-os._exit(0)
-"""
-
-
-def test_a_run_killed_within_a_transaction_is_read_as_it_was_before(copy: Path, page: Page) -> None:
-    database = copy / "study.db"
-    subprocess.run([sys.executable, "-c", INTERRUPTED_WRITER, str(database)], check=True, timeout=60)
-    before = {p: p.read_bytes() for p in copy.glob("study.db*")}
-    assert len(before) == 2, "the journal is there"
-    found = Page(write_run_report(copy)[0].read_text())
-    assert found.tables == page.tables
-    assert {p: p.read_bytes() for p in copy.glob("study.db*")} == before
 
 
 def test_the_winner_is_marked_and_is_best_json(page: Page, finished: Path) -> None:

@@ -19,7 +19,7 @@ from policy_search.study.storage import default_url
 from tests.postgres import PASSWORD, Server
 from tests.study.outcomes import assert_every_slot_once, await_study, ended, results, table
 from tests.study.players import Players, players, shared_root
-from tests.study.test_runner import Rule, fake_learning
+from tests.study.rules import Rule, fake_learning
 
 __all__ = ["players", "shared_root"]  # fixtures
 

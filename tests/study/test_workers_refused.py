@@ -17,7 +17,7 @@ from policy_search.study.storage import StudyStorage, default_url, open_storage
 from tests.conftest import write_livecell
 from tests.postgres import PASSWORD, Server
 from tests.study.players import Players, players, shared_root
-from tests.study.test_runner import Rule, fake_learning
+from tests.study.rules import Rule, fake_learning
 
 __all__ = ["players", "shared_root"]  # fixtures
 

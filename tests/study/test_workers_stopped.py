@@ -25,7 +25,7 @@ from policy_search.study.worker import slots_of
 from tests.postgres import PASSWORD, Server
 from tests.study.outcomes import await_study, table
 from tests.study.players import KILLED, Player, Players, players, shared_root
-from tests.study.test_runner import Rule, fake_learning
+from tests.study.rules import Rule, fake_learning
 
 __all__ = ["players", "shared_root"]  # fixtures
 
