@@ -10,12 +10,13 @@ import pytest
 
 from policy_search.augment import baseline
 from policy_search.cells import resolve
+from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.study.ap50 import Ap50Objective, Ap50Settings
 from policy_search.study.ap50_command import DetectError, detect
 from policy_search.study.ap50_files import evenly, export
 from policy_search.study.data import StudyData
-from policy_search.study.objectives import build_objective
+from policy_search.study.objectives import build_objective, fingerprint_of
 from policy_search.study.probe import Domain
 from tests.study.conftest import culture
 from tests.study.fake_detect import FakeDetect
@@ -111,3 +112,18 @@ def test_a_real_fine_tune_repeats(data: StudyData, tmp_path: Path) -> None:
     assert 0 <= first.value <= 1
     with pytest.raises(DetectError, match="no weights at"):
         detect("evaluate", "--weights", str(tmp_path / "missing.pth"))
+
+
+def test_the_base_model_that_is_named_is_part_of_what_a_study_is(data: StudyData, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.pth", tmp_path / "other.pth"
+    one.write_bytes(b"base")
+    other.write_bytes(b"another")
+    plain = fingerprint_of(config(tmp_path), data)
+    assert plain == data.fingerprint
+    assert fingerprint_of(config(tmp_path, weights=one), data) != fingerprint_of(config(tmp_path, weights=other), data)
+    moved = tmp_path / "moved.pth"
+    one.rename(moved)
+    assert fingerprint_of(config(tmp_path, weights=moved), data).startswith(plain + "-")
+    with pytest.raises(InputError, match=r"one\.pth: cannot be read"):
+        fingerprint_of(config(tmp_path, weights=one), data)
+    assert fingerprint_of(config(tmp_path, objective="probe", weights=one), data) == plain

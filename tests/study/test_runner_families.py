@@ -12,6 +12,7 @@ from policy_search.cells.errors import InputError
 from policy_search.study import runner
 from tests.conftest import write_livecell
 from tests.study.rules import Rule, Run, Twofold, log
+from tests.study.test_artifacts import note_of
 
 
 def test_several_metrics_show_a_front_and_the_second_round_has_one_judge(
@@ -37,18 +38,23 @@ def test_several_metrics_show_a_front_and_the_second_round_has_one_judge(
     }  # fmt: skip
 
 
-def test_families_over_searched_sub_policies_take_the_best_searched_one_they_may_see(
-    study: Run,
+@pytest.mark.parametrize(("target", "best_family"), [((), "searched"), (("BV2",), "targeted")])
+def test_families_over_sub_policies_take_those_of_the_best_search_they_may_see(
+    study: Run, root: Path, target: tuple[str, ...], best_family: str
 ) -> None:
-    outcome = study(Rule(0.1), trials=34, final_seeds=2, finalists=1)
+    write_livecell(root, {"BV2": {"train": 3}}, cells=4, seed=1)
+    outcome = study(Rule(0.1), trials=34, final_seeds=2, finalists=1, target=target)
     stored = optuna.load_study(study_name="A172 seed 0", storage=f"sqlite:///{outcome.folder / 'study.db'}")
     rows = {row["trial"]: row for row in log(outcome)}
     made = [t for t in stored.trials if "over" in t.user_attrs]
     assert {t.params["family"] for t in made} == {"stacked_searched", "choice_searched"}
     for trial in made:
         slot = trial.user_attrs["slot"]
-        seen = [r for r in rows.values() if r["family"] == "searched" and r["values"] and r["trial"] <= slot - 4]
-        assert trial.user_attrs["over"] == max(seen, key=lambda r: r["score"])["trial"]
+        learnt = [r for r in rows.values() if r["family"] in ("searched", "targeted") and r["values"]]
+        best_seen = max((r for r in learnt if r["trial"] <= slot - 4), key=lambda r: r["score"])
+        assert trial.user_attrs["over"] == best_seen["trial"]
+        assert f"Made of the sub-policies of {best_seen['name']}." in note_of(stored, trial)
+    assert {rows[t.user_attrs["over"]]["family"] for t in made} == {best_family}
 
 
 def test_targets_are_learnt_from(study: Run, root: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.study.runner import Progress
-from tests.study.rules import Rule, Run
+from tests.study.rules import Rule, Run, log
 
 
 def test_another_configuration_is_refused(study: Run, root: Path) -> None:
@@ -78,3 +78,17 @@ def test_a_run_folder_of_an_older_version_is_refused(study: Run, tmp_path: Path)
     (first.folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"of an earlier version of policy-search \(it has no objective\)"):
         study(Rule(), trials=2)
+
+
+def test_a_study_that_was_half_made_is_made_whole(study: Run, tmp_path: Path) -> None:
+    """A process that is killed between making a study and the last word on it."""
+    whole = study(Rule(), "whole", trials=2)
+    (tmp_path / "half").mkdir()
+    url = f"sqlite:///{tmp_path / 'half' / 'study.db'}"
+    half = optuna.create_study(storage=url, study_name="A172 seed 0", direction="maximize")
+    half.set_user_attr("schema", 2)
+    (tmp_path / "half" / "config.json").write_bytes((tmp_path / "whole" / "config.json").read_bytes())
+    outcome = study(Rule(), "half", trials=2)
+    assert log(outcome) == log(whole)
+    found = optuna.load_study(storage=url, study_name="A172 seed 0").user_attrs
+    assert set(found) == {"schema", "config", "fingerprint", "run"}
