@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from policy_search.augment import PolicyDocument
 from policy_search.study.data import StudyData
 from policy_search.study.report import ordered, row_of
-from policy_search.study.space import TARGETED, Knobs, Proposal, TargetKnobs
+from policy_search.study.space import SEARCHED, Knobs, Proposal, TargetKnobs
 from policy_search.study.stored_policies import get_policy
 from policy_search.study.verdict import Direction
 
@@ -89,7 +89,7 @@ def make_policy(
 def best_searched(seen: Mapping[int, FrozenTrial], directions: Sequence[Direction]) -> int | None:
     """The slot of the best policy with a score that a search has found, in whatever mode; None where there is none."""
     rows = [row_of(trial) for trial in seen.values()]
-    found = ordered([row for row in rows if row.family in ("searched", TARGETED) and row.values], directions)
+    found = ordered([row for row in rows if row.family in SEARCHED and row.values], directions)
     return found[0].number if found else None
 
 

@@ -18,6 +18,7 @@ from policy_search.study.finals import SUFFIX, FinalScores, fresh_seeds, gather,
 from policy_search.study.opening import require_schema
 from policy_search.study.report import TrialRow, directions_of, front_of, leaderboard
 from policy_search.study.report_storage import stored_storage, study_in
+from policy_search.study.space import SEARCHED
 from policy_search.study.storage import default_url
 from policy_search.study.stored_policies import get_policy
 from policy_search.study.verdict import Direction, Finalist, Verdict, judge, ranked
@@ -43,7 +44,7 @@ class RunRecord:
         scores: how many scores of the second round there are, and how many there should be.
         verdict: None unless the run is finished.
         best: best.json; of an earlier end of the run where `verdict` is None.
-        searched: the best searched policy; None when no searched trial has a score.
+        searched: the best policy that an inner search has learnt; None when none has a score.
         leader: the policy that leads the first round; None when no trial has a score.
         second_seconds: wall seconds of the second round so far, summed over its scorings.
     """
@@ -182,8 +183,8 @@ def _is_of(best: PolicyDocument, verdict: Verdict) -> bool:
 
 def _best_searched(rows: Sequence[TrialRow], finalists: Sequence[Finalist]) -> int | None:
     """The searched trial that did best in the second round, or in the first where none was in the second."""
-    own = [row for row in rows if row.family == "searched" and row.score is not None]
-    order = [f.content_hash for f in finalists if f.family == "searched"]
+    own = [row for row in rows if row.family in SEARCHED and row.score is not None]
+    order = [f.content_hash for f in finalists if f.family in SEARCHED]
     again = [row for digest in order for row in own if row.content_hash == digest]
     return next((row.number for row in [*again, *own]), None)
 

@@ -24,6 +24,7 @@ from policy_search.study.report_html import Learnt, Parts, Preview, report_page
 from policy_search.study.report_importance import importances
 from policy_search.study.report_operations import operations
 from policy_search.study.report_origin import Origin, origin, origin_lines
+from policy_search.study.space import SEARCHED
 
 
 def write_run_report(folder: Path, out: Path | None = None, root: Path | None = None) -> tuple[Path, Path, str]:
@@ -73,7 +74,7 @@ def _history(record: RunRecord) -> bytes:
 
 def _learnt(shown: Sequence[tuple[str, PolicyDocument]]) -> Learnt | None:
     """Of the winner when it is a searched policy, else of the best searched one, which stands last."""
-    role, document = next(((r, d) for r, d in shown if d.provenance.family == "searched"), (None, None))
+    role, document = next(((r, d) for r, d in shown if d.provenance.family in SEARCHED), (None, None))
     if role is None or document is None:
         return None
     found = operations(document.transform)

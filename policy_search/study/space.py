@@ -17,6 +17,7 @@ from policy_search.study.trivial import trivial_augment
 
 FAMILIES = ("searched", "stacked", "choice", "stacked_searched", "choice_searched")
 TARGETED = "targeted"  # one more, where there are images of the types that a policy is for
+SEARCHED = ("searched", TARGETED)  # the families whose policies an inner search learns
 FAMILY = "family"  # the parameter that all others depend on
 # A stack or a choice over a searched policy takes its heaviest sub-policies, at most these: as many as there are naive
 # strategies, and few enough for a model of their weights to be learnt in some tens of trials.

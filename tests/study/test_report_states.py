@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from policy_search.augment import PolicyDocument
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig, SearchConfig
+from policy_search.study.objective import Report, Score
 from policy_search.study.report_writer import write_run_report
 from policy_search.study.runner import run_study
+from tests.conftest import write_livecell
 from tests.study.report_page import Page
 from tests.study.rules import Rule, fake_learning
 
@@ -137,3 +140,19 @@ def test_a_run_killed_within_a_transaction_is_read_as_it_was_before(copy: Path, 
     found = Page(write_run_report(copy)[0].read_text())
     assert found.tables == page.tables
     assert {p: p.read_bytes() for p in copy.glob("study.db*")} == before
+
+
+def test_a_targeted_policy_is_a_learnt_one(tmp_path: Path) -> None:
+    """What is shown as learnt is of the best policy that a search has found, in whatever mode."""
+    root = write_livecell(tmp_path / "data", {"A172": {"train": 2, "val": 1}, "BV2": {"train": 1}}, cells=4)
+
+    class TargetedBest(Rule):
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
+            found = super().score(document, seed=seed, report=report)
+            return Score((found.value + 0.1 * (document.provenance.family == "targeted"),), found.domains)
+
+    config = RunConfig(data="A172", root=root, out=tmp_path / "r", trials=4, final_seeds=2, target=("BV2",))
+    run_study(config, objective=TargetedBest(), learn=fake_learning)
+    words = Page(write_run_report(tmp_path / "r")[0].read_text()).words
+    assert "Shown is targeted_t003, the winner and the best searched policy." in words
+    assert "targeted: flips, the recognised size" in words
