@@ -10,8 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from policy_search.study.attributes import read_attributes, write_attributes
+from policy_search.study.quiet import quiet_optuna
 from policy_search.study.rdb import RECEIPTS
-from policy_search.study.runner import quiet_optuna
 from policy_search.study.slots import SLOT, read_slots
 from policy_search.study.space import Space, queue
 from policy_search.study.storage import open_storage

@@ -29,24 +29,16 @@ def write_attributes(
     remove: Sequence[str] = (),
     trials: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Set system attributes, in one transaction where the storage is a database. Finished trials may be written, too.
+    """Set system attributes in one transaction. Finished trials may be written, too.
 
     Args:
-        storage: of the study. One that is no database is written attribute by attribute, and its finished trials not.
+        storage: of the study, which lies in a database.
         study_id: of the study that `attributes` belong to.
         attributes: key -> JSON value.
-        remove: keys of study attributes that go; a storage without transactions empties them.
+        remove: keys of study attributes that go.
         trials: trial id -> its attributes.
     """
     database = _database(storage)
-    if database is None:
-        for trial_id, own in (trials or {}).items():
-            for key, value in own.items():
-                storage.set_trial_system_attr(trial_id, key, value)
-        present = read_attributes(storage, study_id, remove)
-        for key, value in {**dict.fromkeys(present, ""), **attributes}.items():
-            storage.set_study_system_attr(study_id, key, value)
-        return
     gone = [key for key in remove if key not in attributes]
 
     def write() -> None:
@@ -67,9 +59,6 @@ def write_attributes(
 def read_attributes(storage: BaseStorage, study_id: int, keys: Sequence[str]) -> dict[str, Any]:
     """Those of the study's system attributes that are there, without reading the others."""
     database = _database(storage)
-    if database is None:
-        every = storage.get_study_system_attrs(study_id)
-        return {key: every[key] for key in keys if key in every}
     statement = text("SELECT key, value_json FROM study_system_attributes WHERE study_id = :owner AND key IN :keys")
     statement = statement.bindparams(bindparam("keys", expanding=True))
 
@@ -83,7 +72,7 @@ def read_attributes(storage: BaseStorage, study_id: int, keys: Sequence[str]) ->
 
 def trial_attributes(storage: BaseStorage, trial_id: int) -> dict[str, Any]:
     """A trial's system attributes as they are now; Optuna's cache keeps a finished trial as it was when it finished."""
-    return dict((_database(storage) or storage).get_trial_system_attrs(trial_id))
+    return _database(storage).get_trial_system_attrs(trial_id)
 
 
 def _patiently(database: RDBStorage, attempt: Callable[[], T]) -> T:
@@ -98,7 +87,9 @@ def _upsert(connection: Connection, table: str, owner: str, owner_id: int, attri
         connection.execute(text(_UPSERT.format(table=table, owner=owner)), rows)
 
 
-def _database(storage: BaseStorage) -> RDBStorage | None:
+def _database(storage: BaseStorage) -> RDBStorage:
     """The database behind a storage; Optuna wraps the one that it is given into a cache."""
     inner = getattr(storage, "_backend", storage)
-    return inner if isinstance(inner, RDBStorage) else None
+    if not isinstance(inner, RDBStorage):
+        raise TypeError(f"a study of the dashboard lies in a database, not in {type(inner).__name__}")
+    return inner

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from policy_search.study.quiet import quiet_optuna
 from policy_search.study.verdict import Direction
 
 
@@ -64,20 +64,9 @@ def in_memory(
     pruner: BasePruner | None = None,
 ) -> optuna.Study:
     """A study with these finished trials, numbered in their order."""
-    with quiet():
+    with quiet_optuna():
         study = optuna.create_study(study_name=name, directions=list(directions), sampler=sampler, pruner=pruner)
         for trial in trials:
             # Not `study.add_trial`, which checks every trial as if it came from a user.
             study._storage.create_new_trial(study._study_id, template_trial=trial)
     return study
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """A study in memory is no news."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

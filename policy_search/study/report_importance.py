@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from policy_search.study.memory import in_memory, quiet
+from policy_search.study.memory import in_memory
+from policy_search.study.quiet import quiet_optuna
 from policy_search.study.space import TARGETED, Space
 from policy_search.study.verdict import Direction
 
@@ -75,8 +74,7 @@ def _of(family: str, names: Sequence[str], trials: Sequence[FrozenTrial], direct
 
 def _shares(trials: Sequence[FrozenTrial], names: Sequence[str], direction: Direction) -> dict[str, float]:
     study = in_memory(trials, (direction,))
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with quiet_optuna():
         evaluator = PedAnovaImportanceEvaluator(target_quantile=BETTER_SHARE)
         return get_param_importances(study, evaluator=evaluator, params=list(names))
 

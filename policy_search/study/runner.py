@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import optuna
-from optuna.exceptions import ExperimentalWarning
 
 from policy_search.augment import PolicyDocument
 from policy_search.cells.errors import InputError
@@ -34,6 +30,7 @@ from policy_search.study.opening import (
     require_trials,
 )
 from policy_search.study.provenance import best_document
+from policy_search.study.quiet import quiet_optuna
 from policy_search.study.report_storage import stored_storage
 from policy_search.study.rounds import Listener, Progress, Rounds, noting
 from policy_search.study.storage import StorageLostError, check_url, default_url, open_storage
@@ -41,7 +38,7 @@ from policy_search.study.storage_url import without_password
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of
 
-__all__ = ["Listener", "Progress", "StudyOutcome", "config_of", "join_study", "quiet_optuna", "run_study"]
+__all__ = ["Listener", "Progress", "StudyOutcome", "config_of", "join_study", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -234,16 +231,3 @@ def _learner(config: RunConfig, tell: Callable[[str], None]) -> Learn:
     from policy_search.study.learning import Learner  # only searched trials need it
 
     return Learner(config.seed, config.recognise_steps, config.target_steps, tell)
-
-
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Progress is told by us; Optuna's own lines and the notes on its experimental parts stay out of the way."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
@@ -81,7 +79,7 @@ def work(work_round: Round, storage: StudyStorage, *, tell: Callable[[str], None
     """
     study, failures, waiting = work_round.study, 0, False
     while True:
-        _fail_stale(study)
+        fail_stale_trials(study)  # of workers that show no sign of life; their slots are free then
         with claim_lock(storage, study.study_name) as lock:
             slots = slots_of(study)
             if work_round.done(slots):
@@ -189,10 +187,3 @@ def _give_back(study: optuna.Study, storage: StudyStorage, trial_id: int, before
         for each in own:
             storage.set_trial_attrs(each, user={INTERRUPTED: True})
             storage.set_trial_state_values(each, TrialState.FAIL)
-
-
-def _fail_stale(study: optuna.Study) -> None:
-    """Take trials from workers that have shown no sign of life; their slots are free then."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        fail_stale_trials(study)

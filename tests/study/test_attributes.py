@@ -6,17 +6,14 @@ import threading
 
 import optuna
 import pytest
-from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.storages import RDBStorage
 
 from policy_search.study.attributes import read_attributes, trial_attributes, write_attributes
 from policy_search.study.storage import open_storage
 
 
-@pytest.fixture(params=["sqlite", "postgres", "memory"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def study(request, tmp_path):
-    if request.param == "memory":
-        yield optuna.create_study(storage=InMemoryStorage())
-        return
     url = f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     with open_storage(url) as storage:
         yield optuna.create_study(storage=storage)
@@ -34,14 +31,14 @@ def test_what_is_written_is_what_optuna_reads(study):
     assert read_attributes(storage, identity, ["text", "absent"]) == {"text": values["text"]}
 
 
-def test_removed_keys_are_gone_or_empty_and_kept_when_written(study):
+def test_removed_keys_are_gone_and_kept_when_written(study):
     storage, identity = study._storage, study._study_id
     write_attributes(storage, identity, {"a": 1, "b": 2, "c": 3})
     write_attributes(storage, identity, {"b": 4}, remove=["a", "b", "never"])
     found = storage.get_study_system_attrs(identity)
     assert found["b"] == 4
     assert found["c"] == 3
-    assert not found.get("a")
+    assert "a" not in found
     assert "never" not in found
 
 
@@ -54,7 +51,6 @@ def test_studies_do_not_see_each_other(tmp_path):
     assert read_attributes(storage, second._study_id, ["key"]) == {}
 
 
-@pytest.mark.parametrize("study", ["sqlite", "postgres"], indirect=True)
 def test_finished_trials_of_a_database_can_be_written(study):
     study.optimize(lambda trial: 1.0, n_trials=1)
     identity = study.trials[0]._trial_id
@@ -70,7 +66,6 @@ def test_all_or_nothing(tmp_path):
     assert "a" not in study._storage.get_study_system_attrs(study._study_id)
 
 
-@pytest.mark.parametrize("study", ["sqlite", "postgres"], indirect=True)
 def test_many_writers_leave_one_whole_text(study):
     """Each writes all parts with its own letter; a mixture would show two letters."""
     errors = []
