@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
 
-from policy_search.augment import choice, load_policy
+from policy_search.augment import PolicyDocument, choice, load_policy
+from policy_search.config import RunConfig
 from policy_search.study.making import Learnt
-from policy_search.study.runner import Progress
+from policy_search.study.objective import Report, Score
+from policy_search.study.runner import Progress, StudyOutcome, join_study, run_study
 from policy_search.study.space import Space, queue
-from tests.study.rules import Rule, Run, best, log
+from tests.conftest import write_livecell
+from tests.study.rules import Rule, Run, best, fake_learning, log
 
 
 def test_first_trials_are_the_queue_and_every_trial_leaves_its_policy(study: Run) -> None:
@@ -163,3 +167,61 @@ def test_optuna_stays_quiet_and_keeps_its_verbosity(
     study(Rule(fail="random_choice"), trials=2)
     assert optuna.logging.get_verbosity() == before
     assert capsys.readouterr() == ("", "")
+
+
+def rungs(outcome: StudyOutcome) -> dict[int, dict[str, float]]:
+    """Slot -> what Hyperband has noted on its trial."""
+    stored = optuna.load_study(study_name="A172 seed 0", storage=f"sqlite:///{outcome.folder / 'study.db'}")
+    return {
+        t.user_attrs["slot"]: {k: v for k, v in t.system_attrs.items() if k.startswith("completed_rung_")}
+        for t in stored.trials
+    }
+
+
+def test_scores_in_the_book_are_as_good_as_measured_ones(study: Run, tmp_path: Path) -> None:
+    """As after a run that lost its storage: nothing is measured again but what was given up, and nothing differs."""
+    whole = study(Rule(-0.3), "whole", trials=20)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "scores.jsonl").write_bytes((whole.folder / "scores.jsonl").read_bytes())
+    again = Rule(-0.3)
+    outcome = study(again, "again", trials=20)
+    assert log(outcome) == log(whole)
+    assert best(outcome) == best(whole)
+    assert rungs(outcome) == rungs(whole)
+    assert any(rungs(whole).values())
+    assert {name for name, _ in again.scored} == {row["name"] for row in log(whole) if row["state"] == "pruned"}
+
+
+def test_a_second_end_lists_no_task_twice(study: Run) -> None:
+    outcome = study(Rule(0.1), trials=4, finalists=1)
+    study(Rule(0.1), trials=4, finalists=2)
+    stored = optuna.load_study(
+        study_name="A172 seed 0 second round", storage=f"sqlite:///{outcome.folder / 'study.db'}"
+    )
+    tasks = [tuple(task) for task in stored.user_attrs["tasks"]]
+    assert len(tasks) == len(set(tasks)) == len(stored.trials)
+
+
+def test_a_worker_keeps_the_scores_of_two_studies_apart(root: Path, tmp_path: Path) -> None:
+    """Same seed, same naive policies, other data: what it knows of one study says nothing of the other."""
+
+    class Offset(Rule):
+        def __init__(self, offset: float, stop_at: int = 10**9) -> None:
+            super().__init__(stop_at=stop_at)
+            self.offset = offset
+
+        def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
+            found = super().score(document, seed=seed, report=report)
+            return Score((found.value + self.offset,), found.domains)
+
+    other = write_livecell(tmp_path / "more", {"A172": {"train": 2, "val": 1}}, cells=4, seed=9)
+    values = []
+    for name, folder, offset in (("one", root, 0.0), ("two", other, 0.2)):
+        url = f"sqlite:///{tmp_path / name}.db"
+        config = RunConfig(data="A172", root=folder, out=tmp_path / name, storage=url, trials=2, final_seeds=2)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(config, objective=Offset(offset, stop_at=0), learn=fake_learning)
+        join_study(url, "A172 seed 0", out=tmp_path / "w", root=folder, objective=Offset(offset), learn=fake_learning)
+        trials = optuna.load_study(study_name="A172 seed 0", storage=url).get_trials(states=(TrialState.COMPLETE,))
+        values.append([t.value for t in trials])
+    assert values[1] == pytest.approx([value + 0.2 for value in values[0]])
