@@ -28,7 +28,7 @@ def results(folder: Path, url: str) -> dict[str, Any]:
     for found in (*log, best["policy_search"]):
         del found["seconds"]
     with stored_study(url, "x" + SUFFIX) as second:
-        scores = scores_of(second, slots_of(second))
+        scores = scores_of(slots_of(second))
     report, _, _ = (folder / "report.md").read_text().partition("## Cost")
     return {
         "log": log,

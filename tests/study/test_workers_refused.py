@@ -58,7 +58,7 @@ def test_workers_that_cannot_help_are_refused(
     out = tmp_path / "worker"
     with refused(postgres_server, url, "holds no study named 'y'", "(it holds 'x')"):
         runner.join_study(url, "y", out=out, root=there.root)
-    with refused(postgres_server, url, "'x' of other data", "Bring the same data here"):
+    with refused(postgres_server, url, "'x' of other data", "Bring the same here"):
         other = write_livecell(tmp_path / "data", {"A172": {"train": 2, "val": 1, "test": 1}}, cells=4, seed=1)
         runner.join_study(url, "x", out=out, root=other)
     with refused(postgres_server, postgres_url, "is empty"):
