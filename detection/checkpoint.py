@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from detection.config import ModelConfig
+from detection.network import ModelConfig
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import replacing
 

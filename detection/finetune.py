@@ -17,11 +17,13 @@ from detectron2.utils.events import EventStorage
 from torch.utils.tensorboard import SummaryWriter
 
 from detection.checkpoint import load_checkpoint, save_checkpoint
-from detection.config import FinetuneConfig, ModelConfig, PretrainConfig, TrainConfig, preset
+from detection.config import FinetuneConfig, PretrainConfig, TrainConfig
 from detection.dataset import Crops, TrainingSet, donates_to_itself, labelled
 from detection.evaluate import evaluate
 from detection.mapper import batches
 from detection.model import build_model, freeze_bottom_up, training_mode
+from detection.network import ModelConfig
+from detection.presets import preset
 from detection.store import Result, Store
 from policy_search.augment import Augmenter, load_policy
 from policy_search.cells import CellDataset, resolve
@@ -134,7 +136,7 @@ def pretrain(config: PretrainConfig, watcher: Watcher | None = None) -> Path:
         InputError: unknown preset or data, or a folder that cannot be written.
     """
     watcher = watcher or Watcher()
-    network = preset(config.preset)
+    network = preset(config.preset).network
     source = labelled(resolve(config.data, "train", config.root))
     _check_device(config.device)
     out = require_writable_folder(config.out)

@@ -23,7 +23,7 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from torch import nn
 
-from detection.config import ModelConfig
+from detection.network import ModelConfig
 
 # detectron2 calls torch in ways that newer versions comment on; nobody who runs `detect` can act on that.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from detection.config import Frozen
+from detection.network import Frozen
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder
 

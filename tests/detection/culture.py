@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from skimage.draw import ellipse
 
-from detection.config import ModelConfig
+from detection.network import ModelConfig
 from policy_search.cells import CellDataset, ImageRecord, Instance, InstanceMap
 
 MICRO = ModelConfig(

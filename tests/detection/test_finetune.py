@@ -32,6 +32,8 @@ from detection.finetune import (
 )
 from detection.mapper import batches
 from detection.model import build_model, freeze_bottom_up
+from detection.presets import Preset
+from detection.recipe import Recipe
 from detection.store import Store
 from policy_search.augment import baseline
 from policy_search.cells.errors import InputError
@@ -43,7 +45,7 @@ def small_world(monkeypatch):
     """Every dataset is ellipses, the tiny preset is smaller still, one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr("detection.config.PRESETS", {"tiny": MICRO})
+    monkeypatch.setattr("detection.presets.PRESETS", {"tiny": Preset(MICRO, Recipe(), Recipe())})
 
     def resolve(data, split="train", root=None, *, missing_ok=False):
         types = {"all": ("A172", "BT474"), "nothing": ()}.get(data, (data,))

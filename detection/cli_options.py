@@ -1,0 +1,79 @@
+"""What the commands of `detect` share: the application, options, checks and the table of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from policy_search.cells.errors import InputError
+
+app = typer.Typer(
+    name="detect",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Fine-tune Cascade Mask R-CNN with an augmentation policy and test it on cell types it never saw.",
+)
+console = Console()
+C = TypeVar("C", bound=BaseModel)
+
+Data = Annotated[str, typer.Option(help="A172 (any LIVECell type, or several by commas), demo/A172, or a COCO file.")]
+Root = Annotated[Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")]
+Weights = Annotated[Path, typer.Option(help="model.pth of a pretrain or finetune.")]
+Results = Annotated[Path, typer.Option(help="Database of results.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
+Iterations = Annotated[int | None, typer.Option(min=1, help="Instead of --epochs.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
+Rate = Annotated[float | None, typer.Option(help="Highest learning rate. Default: what fits the command.")]
+Batch = Annotated[int, typer.Option(min=1, help="Crops an iteration.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare crops; they change no result.")]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Only what was given; the rest keeps the default of the configuration."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def checked(kind: type[C], **values: Any) -> C:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-") if first["loc"] else "options"
+        raise InputError(f"{option}: {first['msg']}, got {first['input']!r}") from error
+
+
+@contextmanager
+def needs_detectron2() -> Iterator[None]:
+    """Say how to get what the detection extra brings when it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in {"policy_search", "detection"}:
+            raise
+        raise InputError(
+            f"`detect` needs {error.name}, which is not installed. Run `make setup`, or install the extra: "
+            'pip install "policy-search[detection]" and detectron2 (python scripts/install_detectron2.py).'
+        ) from error
+
+
+def show_scores(scores: dict[str, Any], synthetic: bool) -> None:
+    """Scores per cell type, in percent."""
+    title = "mask scores in %" + (", SYNTHETIC data" if synthetic else "")
+    shown = RichTable(title=title, title_justify="left")
+    shown.add_column("cell type", no_wrap=True)
+    columns = {"ap50": "AP50", "ap": "AP", "ap75": "AP75", "ar": "AR", "cells": "cells", "detections": "found"}
+    for heading in columns.values():
+        shown.add_column(heading, justify="right")
+    for cell_type, row in scores.items():
+        values = [getattr(row, name) for name in columns]
+        texts = ["-" if v is None else str(v) if isinstance(v, int) else f"{100 * v:.1f}" for v in values]
+        shown.add_row(cell_type, *texts)
+    console.print(shown)
