@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
-from detectron2.modeling.backbone import FPN, BasicStem, ResNet
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
-from detectron2.modeling.backbone.resnet import BasicBlock
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
@@ -23,15 +22,15 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from torch import nn
 
+from detection.backbone import build_backbone
 from detection.network import ModelConfig
+from detection.norm import norm_of
 
 # detectron2 calls torch in ways that newer versions comment on; nobody who runs `detect` can act on that.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message=".*torch.meshgrid.*", category=UserWarning)
 
-LEVELS = ("p2", "p3", "p4", "p5")
-STRIDES = (4, 8, 16, 32)
-POOLED = 3  # regions are pooled from p2, p3 and p4
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 # Box regression weights of the three cascade stages (Cascade R-CNN, section 4.2).
 STAGE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
 # Regions that go through the mask head at a time: 2,000 at once need gigabytes.
@@ -42,15 +41,40 @@ def build_model(config: ModelConfig, seed: int = 0) -> GeneralizedRCNN:
     """A model with fresh weights, in training mode, on the CPU. Equal seeds give equal weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = GeneralizedRCNN(
-            backbone=_backbone(config),
+        model = CellRCNN(
+            backbone=build_backbone(config),
             proposal_generator=_proposals(config),
             roi_heads=_heads(config),
             pixel_mean=[config.pixel_mean] * config.channels,
             pixel_std=[config.pixel_std] * config.channels,
+            # Used by detectron2's drawing alone. The published models were trained on BGR; the three planes of a grey
+            # image are equal, so that the order has no effect on them.
             input_format="RGB",
         )
+    model.test_shortest, model.test_longest = config.test_shortest, config.test_longest
     return model.to(memory_format=torch.channels_last).train()
+
+
+class Entry(NamedTuple):
+    """One tensor of a model's state."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    kind: Literal["parameter", "buffer"]
+
+
+def state_entries(config: ModelConfig) -> list[Entry]:
+    """Every entry of the state of `build_model(config)`, in its order; no weight is allocated."""
+    with torch.device("meta"):
+        model = build_model(config)
+    parameters = {name for name, _ in model.named_parameters()}
+    return [
+        Entry(
+            name, tuple(t.shape), str(t.dtype).removeprefix("torch."), "parameter" if name in parameters else "buffer"
+        )
+        for name, t in model.state_dict().items()
+    ]
 
 
 def freeze_bottom_up(model: GeneralizedRCNN) -> None:
@@ -64,6 +88,45 @@ def training_mode(model: GeneralizedRCNN) -> None:
     bottom_up = model.backbone.bottom_up
     if not any(parameter.requires_grad for parameter in bottom_up.parameters()):
         bottom_up.eval()
+
+
+class CellRCNN(GeneralizedRCNN):
+    """A model that resizes images at test time as its configuration says and answers in the pixels of the original."""
+
+    test_shortest: int = 0
+    test_longest: int = 1333
+
+    def inference(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list[Any]:
+        """As detectron2's; without `do_postprocess`, boxes are in pixels of `image` and masks still (N, 1, M, M)."""
+        if not self.test_shortest or detected_instances is not None:
+            return super().inference(batched_inputs, detected_instances, do_postprocess)
+        sizes = [tuple(sample["image"].shape[-2:]) for sample in batched_inputs]
+        resized = [
+            {"height": height, "width": width, **sample, "image": self._resize(sample["image"])}
+            for sample, (height, width) in zip(batched_inputs, sizes, strict=True)
+        ]
+        found = super().inference(resized, None, do_postprocess)
+        return found if do_postprocess else [_in_pixels_of(*pair) for pair in zip(found, sizes, strict=True)]
+
+    def _resize(self, image: torch.Tensor) -> torch.Tensor:
+        """(C, H, W) of any dtype → float32 with the shortest edge of `test_shortest`, bilinear, as detectron2 sizes it."""
+        height, width = image.shape[-2:]
+        new = ResizeShortestEdge.get_output_shape(height, width, self.test_shortest, self.test_longest)
+        # Antialiased like Pillow, which resizes in detectron2's own predictor.
+        return F.interpolate(image[None].float(), new, mode="bilinear", antialias=True)[0]
+
+
+def _in_pixels_of(found: Instances, size: tuple[int, int]) -> Instances:
+    height, width = size
+    scaled = Instances(size, **found.get_fields())
+    scaled.pred_boxes.scale(width / found.image_size[1], height / found.image_size[0])
+    scaled.pred_boxes.clip(size)
+    return scaled
 
 
 class CellHeads(CascadeROIHeads):
@@ -80,36 +143,15 @@ class CellHeads(CascadeROIHeads):
         return done
 
 
-def _backbone(config: ModelConfig) -> FPN:
-    stages = []
-    channels = config.stem
-    for index, (width, blocks) in enumerate(zip(config.stages, config.blocks, strict=True)):
-        stages.append(
-            ResNet.make_stage(
-                BasicBlock,
-                blocks,
-                stride_per_block=[1 if index == 0 else 2] + [1] * (blocks - 1),
-                in_channels=channels,
-                out_channels=width,
-                norm=config.norm,
-            )
-        )
-        channels = width
-    names = ["res2", "res3", "res4", "res5"]
-    bottom_up = ResNet(BasicStem(config.channels, config.stem, config.norm), stages, out_features=names)
-    return FPN(bottom_up, names, config.fpn, top_block=LastLevelMaxPool())
-
-
 def _proposals(config: ModelConfig) -> RPN:
-    levels = LEVELS[: len(config.anchor_sizes)]
     anchors = DefaultAnchorGenerator(
         sizes=[list(sizes) for sizes in config.anchor_sizes],
         aspect_ratios=[list(config.anchor_ratios)],
-        strides=list(STRIDES[: len(levels)]),
-        offset=0.5,
+        strides=[STRIDES[level] for level in config.anchor_levels],
+        offset=config.anchor_offset,
     )
     return RPN(
-        in_features=list(levels),
+        in_features=list(config.anchor_levels),
         head=StandardRPNHead(in_channels=config.fpn, num_anchors=anchors.num_anchors[0]),
         anchor_generator=anchors,
         anchor_matcher=Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True),
@@ -123,14 +165,13 @@ def _proposals(config: ModelConfig) -> RPN:
 
 
 def _pooler(config: ModelConfig, resolution: int) -> ROIPooler:
-    # ImageNet's canonical size (224 pixels on p4) would leave every cell to p2 alone.
     return ROIPooler(
         resolution,
-        [1 / stride for stride in STRIDES[:POOLED]],
+        [1 / STRIDES[level] for level in config.roi_levels],
         sampling_ratio=config.roi_samples,
         pooler_type="ROIAlignV2",
         canonical_box_size=config.roi_scale,
-        canonical_level=3,
+        canonical_level=config.roi_level,
     )
 
 
@@ -141,7 +182,10 @@ def _heads(config: ModelConfig) -> CellHeads:
     predictors: list[nn.Module] = []
     for weights in STAGE_WEIGHTS:
         head = FastRCNNConvFCHead(
-            box_shape, conv_dims=[config.box_conv_dim] * config.box_convs, fc_dims=[config.box_fc_dim]
+            box_shape,
+            conv_dims=[config.box_conv_dim] * config.box_convs,
+            fc_dims=[config.box_fc_dim],
+            conv_norm=norm_of(config.box_norm),
         )
         box_heads.append(head)
         predictors.append(
@@ -160,14 +204,17 @@ def _heads(config: ModelConfig) -> CellHeads:
         batch_size_per_image=config.rois,
         positive_fraction=0.25,
         proposal_append_gt=True,
-        box_in_features=list(LEVELS[:POOLED]),
+        box_in_features=list(config.roi_levels),
         box_pooler=_pooler(config, config.box_resolution),
         box_heads=box_heads,
         box_predictors=predictors,
         proposal_matchers=[Matcher([iou], [0, 1], allow_low_quality_matches=False) for iou in config.cascade_ious],
-        mask_in_features=list(LEVELS[:POOLED]),
+        mask_in_features=list(config.roi_levels),
         mask_pooler=_pooler(config, config.mask_resolution),
         mask_head=MaskRCNNConvUpsampleHead(
-            mask_shape, num_classes=1, conv_dims=[config.mask_dim] * (config.mask_convs + 1)
+            mask_shape,
+            num_classes=1,
+            conv_dims=[config.mask_dim] * (config.mask_convs + 1),
+            conv_norm=norm_of(config.mask_norm),
         ),
     )
