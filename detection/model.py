@@ -15,7 +15,6 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNConvFCHead, FastRCNNOutputLayers
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
@@ -25,6 +24,7 @@ from torch import nn
 from detection.backbone import build_backbone
 from detection.network import ModelConfig
 from detection.norm import norm_of
+from detection.proposals import CellRPN
 
 # detectron2 calls torch in ways that newer versions comment on; nobody who runs `detect` can act on that.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
@@ -143,14 +143,14 @@ class CellHeads(CascadeROIHeads):
         return done
 
 
-def _proposals(config: ModelConfig) -> RPN:
+def _proposals(config: ModelConfig) -> CellRPN:
     anchors = DefaultAnchorGenerator(
         sizes=[list(sizes) for sizes in config.anchor_sizes],
         aspect_ratios=[list(config.anchor_ratios)],
         strides=[STRIDES[level] for level in config.anchor_levels],
         offset=config.anchor_offset,
     )
-    return RPN(
+    return CellRPN(
         in_features=list(config.anchor_levels),
         head=StandardRPNHead(in_channels=config.fpn, num_anchors=anchors.num_anchors[0]),
         anchor_generator=anchors,
