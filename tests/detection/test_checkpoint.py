@@ -171,7 +171,8 @@ def test_files_of_the_first_version_still_load(tmp_path):
     # The fields that ModelConfig had then; the others must default to what it was.
     first = """channels pixel_mean pixel_std stem stages blocks norm fpn anchor_sizes anchor_ratios rpn_batch
         candidates_train candidates_test proposals_train proposals_test rois roi_scale roi_samples box_convs
-        box_conv_dim box_fc_dim box_resolution cascade_ious mask_convs mask_dim mask_resolution score_threshold nms detections"""
+        box_conv_dim box_fc_dim box_resolution cascade_ious mask_convs mask_dim mask_resolution
+        score_threshold nms detections"""
     content = {
         "format": 1, "model": build_model(MICRO, 5).state_dict(), "made": "{}",
         "config": MICRO.model_dump_json(include=set(first.split())),
