@@ -1,4 +1,4 @@
-"""Weights of other programs under our names: which entry is which, what fits, what is adapted. No files, no networks."""
+"""Weights of other programs under our names: what is which, what fits, what is adapted. No files, no networks."""
 
 from __future__ import annotations
 

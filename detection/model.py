@@ -90,6 +90,16 @@ def training_mode(model: GeneralizedRCNN) -> None:
         bottom_up.eval()
 
 
+def constants(config: ModelConfig) -> dict[str, torch.Tensor]:
+    """What a model computes from its configuration and older detectron2 kept in its files: anchors around the origin
+    (A, 4), XYXY, and the pixels' mean and deviation (channels, 1, 1)."""
+    anchors = _anchors(config).cell_anchors
+    found = {f"proposal_generator.anchor_generator.cell_anchors.{n}": boxes for n, boxes in enumerate(anchors)}
+    for name in ("pixel_mean", "pixel_std"):
+        found[name] = torch.full((config.channels, 1, 1), getattr(config, name))
+    return found
+
+
 class CellRCNN(GeneralizedRCNN):
     """A model that resizes images at test time as its configuration says and answers in the pixels of the original."""
 
@@ -114,7 +124,7 @@ class CellRCNN(GeneralizedRCNN):
         return found if do_postprocess else [_in_pixels_of(*pair) for pair in zip(found, sizes, strict=True)]
 
     def _resize(self, image: torch.Tensor) -> torch.Tensor:
-        """(C, H, W) of any dtype → float32 with the shortest edge of `test_shortest`, bilinear, as detectron2 sizes it."""
+        """(C, H, W) of any dtype → float32, sized as detectron2's own predictor does."""
         height, width = image.shape[-2:]
         new = ResizeShortestEdge.get_output_shape(height, width, self.test_shortest, self.test_longest)
         # Antialiased like Pillow, which resizes in detectron2's own predictor.
@@ -143,13 +153,17 @@ class CellHeads(CascadeROIHeads):
         return done
 
 
-def _proposals(config: ModelConfig) -> CellRPN:
-    anchors = DefaultAnchorGenerator(
+def _anchors(config: ModelConfig) -> DefaultAnchorGenerator:
+    return DefaultAnchorGenerator(
         sizes=[list(sizes) for sizes in config.anchor_sizes],
         aspect_ratios=[list(config.anchor_ratios)],
         strides=[STRIDES[level] for level in config.anchor_levels],
         offset=config.anchor_offset,
     )
+
+
+def _proposals(config: ModelConfig) -> CellRPN:
+    anchors = _anchors(config)
     return CellRPN(
         in_features=list(config.anchor_levels),
         head=StandardRPNHead(in_channels=config.fpn, num_anchors=anchors.num_anchors[0]),

@@ -62,7 +62,7 @@ _R50 = ModelConfig(
 
 
 def _published(batch: int) -> Recipe:
-    """LIVECell's schedule: SGD at 0.02 for batches of 16, in proportion for others; whole images at one of six sizes."""
+    """LIVECell's schedule: SGD at 0.02 for batches of 16, in proportion for others; whole images at six sizes."""
     return Recipe(
         batch=batch, crop=0, sizes=(440, 480, 520, 560, 580, 620), optimizer="sgd", lr=0.02 * batch / 16, momentum=0.9,
         warmup=1000, schedule="steps", weight_decay=1e-4, clip=0,

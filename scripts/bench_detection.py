@@ -72,8 +72,9 @@ def measure(name: str, row: str, request: dict[str, Any], folder: Path) -> dict[
     )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"the row {row} failed with exit code {done.returncode}")
+    text = answer.read_text() if row == "memory" else done.stdout.splitlines()[-1]
     found = {
-        **json.loads(answer.read_text() if row == "memory" else done.stdout.splitlines()[-1]), "request": request, "commit": at, "loadavg": os.getloadavg(),
+        **json.loads(text), "request": request, "commit": at, "loadavg": os.getloadavg(),
         **environment(request["threads"]),
     }  # fmt: skip
     path.write_text(json.dumps(found, indent=1))

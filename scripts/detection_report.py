@@ -151,8 +151,8 @@ def _cache(rows: Mapping[str, Any]) -> list[str]:
         f"| features found | {spread(row['seconds']['with'], 1)} | {spread(row['cpu']['with'], 1)} |",
         f"| features made and written | {spread(row['seconds']['filling'], 1)} | {spread(row['cpu']['filling'], 1)} |",
         "",
-        "That is an iteration whose images were all seen before at their size. With LIVECell's six sizes an image of 15",
-        "epochs is seen at 5.6 of them on average, so about 63 % of the visits find their features.",
+        "That is an iteration whose images were all seen before at their size. In 15 epochs an image is visited 15 times,",
+        "each time at one of LIVECell's six sizes; 5.6 visits meet a new size on average, 63 % find their features.",
     ]
 
 
@@ -187,8 +187,8 @@ def _memory(rows: Mapping[str, Any]) -> list[str]:
         ),
         "",
         f"Largest difference of a box {row['largest_box_difference_px']:.1e} px, of a score "
-        f"{row['largest_score_difference']:.1e}; {row['mask_pixels_that_differ']} of {row['mask_pixels']:,} mask pixels "
-        "differ.",
+        f"{row['largest_score_difference']:.1e}; {row['mask_pixels_that_differ']} of {row['mask_pixels']:,} mask "
+        "pixels differ.",
     ]
 
 

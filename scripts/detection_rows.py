@@ -1,4 +1,4 @@
-"""One row of `bench_detection.py` in a process of its own: python scripts/detection_rows.py ROW REQUEST; prints JSON."""
+"""One row of `bench_detection.py` in a process of its own; prints JSON: detection_rows.py ROW REQUEST."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-warnings.filterwarnings("ignore")
-
 from detection.feature_cache import FeatureCache
 from detection.features import cached
 from detection.precision import resolve_precision
@@ -37,10 +34,10 @@ from policy_search.cells.instances import Instance, InstanceMap, encode_instance
 BEST = resolve_precision("auto", "cpu")
 
 
-def clocked(work: Callable[[], Any]) -> tuple[float, float]:
+def clocked(work: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
     """Wall and CPU seconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
-    work()
+    work(*arguments)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
@@ -102,8 +99,8 @@ def policy(request: dict[str, Any]) -> dict[str, Any]:
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
     differing = 0
     for draw in range(request["repeats"]):
-        times["ours"].append(clocked(lambda: layered(draw))[0])
-        times["theirs"].append(clocked(lambda: stacked(draw))[0])
+        times["ours"].append(clocked(layered, draw)[0])
+        times["theirs"].append(clocked(stacked, draw)[0])
         # A pixel of a mask stays a pixel of that mask, whatever lies above it.
         for cell in results["ours"][1]:
             x0, y0, x1, y1 = cell.box
@@ -185,7 +182,7 @@ def iteration(request: dict[str, Any]) -> dict[str, Any]:
     for number in range(request["repeats"] + 1):
         for name, loop in sides.items():
             ready = loop.prepared(batch)
-            took = clocked(lambda: loop.step(ready, number, 100))
+            took = clocked(loop.step, ready, number, 100)
             if number:  # the first warms up
                 times[name].append(took)
     cells = [len(sample["instances"]) for sample in batch]
@@ -207,11 +204,11 @@ def cache(request: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureCache(Path(folder), 10 << 30)
         with cached(loop.model, store):
-            times["filling"].append(clocked(lambda: loop.step(list(batch), 0, 100)))
+            times["filling"].append(clocked(loop.step, list(batch), 0, 100))
         for number in range(1, request["repeats"] + 1):
             for name, used in (("without", None), ("with", store)):
                 with cached(loop.model, used):
-                    times[name].append(clocked(lambda: loop.step(list(batch), number, 100)))
+                    times[name].append(clocked(loop.step, list(batch), number, 100))
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     return {
         "seconds": {k: [w for w, _ in v] for k, v in times.items()},
@@ -239,7 +236,7 @@ def tiny(request: dict[str, Any]) -> dict[str, Any]:
     for name, loop in cases.items():
         big = name.startswith("ResNet")
         data = [loop.prepared(batch) for batch in ([three] * 3 if big else grey)]
-        took = [clocked(lambda: loop.step(batch, i, 100)) for i, batch in enumerate(data)]
+        took = [clocked(loop.step, batch, i, 100) for i, batch in enumerate(data)]
         took = took[1:] if big else took[10:]
         found["seconds"][name], found["cpu"][name] = [w for w, _ in took], [c for _, c in took]
     return {**found, "precision": BEST}
@@ -259,7 +256,7 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
     took = (0.0, 0.0)
     for number, batch in enumerate(batches(crops, network.channels, recipe.batch)):
         ready = loop.prepared(batch)
-        step = clocked(lambda: loop.step(ready, number, total))
+        step = clocked(loop.step, ready, number, total)
         took = (took[0] + step[0], took[1] + step[1])
     root = Path(request["root"]) if request.get("root") else None
     test = resolve(request["test"], "test", root, missing_ok=True).where(lambda record: record.annotated)
@@ -273,6 +270,7 @@ ROWS = {"policy": policy, "evaluation": evaluation, "iteration": iteration, "cac
 
 
 if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
     asked = json.loads(sys.argv[2])
     torch.set_num_threads(asked["threads"])
     print(json.dumps(ROWS[sys.argv[1]](asked)))

@@ -36,13 +36,13 @@ def test_livecell_has_exactly_the_published_entries():
 
 def test_the_entries_are_those_of_the_model_itself():
     model = build_model(MICRO)
-    parameters = dict(model.named_parameters())
+    weights = dict(model.named_parameters())
     for entry, (name, tensor) in zip(state_entries(MICRO), model.state_dict().items(), strict=True):
         assert entry == (
             name,
             tuple(tensor.shape),
             str(tensor.dtype)[6:],
-            "parameter" if name in parameters else "buffer",
+            "parameter" if name in weights else "buffer",
         )
 
 
