@@ -31,8 +31,31 @@ Results = Annotated[Path, typer.Option(help="Database of results.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Iterations = Annotated[int | None, typer.Option(min=1, help="Instead of --epochs.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")]
-Rate = Annotated[float | None, typer.Option(help="Highest learning rate. Default: what fits the command.")]
-Batch = Annotated[int, typer.Option(min=1, help="Crops an iteration.")]
+_OF_PRESET = "Default: the preset's."
+Rate = Annotated[float | None, typer.Option(help=f"Highest learning rate. {_OF_PRESET}")]
+Batch = Annotated[int | None, typer.Option(min=1, help=f"Crops or images an iteration. {_OF_PRESET}")]
+Crop = Annotated[int | None, typer.Option(min=0, help=f"Side of the crops in pixels; 0: whole images. {_OF_PRESET}")]
+Sizes = Annotated[
+    str | None, typer.Option(help=f"Shortest edges to draw from, by commas; none: images as they are. {_OF_PRESET}")
+]
+Optimizer = Annotated[str | None, typer.Option(help=f"adamw or sgd. {_OF_PRESET}")]
+Schedule = Annotated[str | None, typer.Option(help=f"Of the learning rate: cosine or steps. {_OF_PRESET}")]
+Warmup = Annotated[int | None, typer.Option(min=0, help=f"Iterations of rising learning rate. {_OF_PRESET}")]
+Decay = Annotated[float | None, typer.Option(min=0, help=f"Of the weights. {_OF_PRESET}")]
+Clip = Annotated[float | None, typer.Option(min=0, help=f"Longest gradient; 0: any length. {_OF_PRESET}")]
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help=f"fp32, bf16, fp16, or auto: what the device is good at. {_OF_PRESET}")
+]
+Processes = Annotated[int, typer.Option(min=1, help="That share every batch; on CUDA one a GPU.")]
+SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between two savings of an unfinished training.")]
+ValidateOn = Annotated[
+    str | None, typer.Option(help="Data whose val split chooses among the weights. Default: the last weights count.")
+]
+ValidateEvery = Annotated[int, typer.Option(min=1, help="Iterations between two validations.")]
+Patience = Annotated[int, typer.Option(min=0, help="Validations without a better AP50 before the end; 0: no limit.")]
+Allow = Annotated[
+    list[str] | None, typer.Option(help="Accept this deviation in weights from elsewhere; may be given again.")
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare crops; they change no result.")]
 
 

@@ -11,14 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detection.cli_options import (
+    Allow,
     Batch,
+    Clip,
+    Crop,
     Data,
+    Decay,
     Device,
     Iterations,
+    Optimizer,
+    Patience,
+    PrecisionOption,
+    Processes,
     Rate,
     Results,
     Root,
+    SaveEvery,
+    Schedule,
     Seed,
+    Sizes,
+    ValidateEvery,
+    ValidateOn,
+    Warmup,
     Weights,
     Workers,
     app,
@@ -31,14 +45,17 @@ from detection.cli_options import (
 from policy_search.cells.errors import InputError
 
 if TYPE_CHECKING:
-    from detection.finetune import Watcher
+    from detection.recipe import Recipe
+    from detection.watcher import Watcher
 
 
 @app.command(epilog="Example: detect pretrain --data A172 --preset tiny --out runs/base")
 def pretrain(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for model.pth, config.json and the TensorBoard log.")],
-    preset: Annotated[str, typer.Option(help="Network: tiny.")] = "tiny",
+    preset: Annotated[str, typer.Option(help="Network and recipe: see detect config.")] = "tiny",
+    weights: Annotated[Path | None, typer.Option(help="Begin with this backbone. Default: fresh weights.")] = None,
+    allow: Allow = None,
     root: Root = None,
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over all crops, instead of --iterations.")] = None,
@@ -47,24 +64,46 @@ def pretrain(
         False
     ),
     lr: Rate = None,
-    batch: Batch = 2,
+    batch: Batch = None,
+    crop: Crop = None,
+    sizes: Sizes = None,
+    optimizer: Optimizer = None,
+    schedule: Schedule = None,
+    warmup: Warmup = None,
+    weight_decay: Decay = None,
+    clip: Clip = None,
+    precision: PrecisionOption = None,
+    validate_on: ValidateOn = None,
+    validate_every: ValidateEvery = 200,
+    patience: Patience = 0,
+    save_every: SaveEvery = 300,
+    force: Annotated[bool, typer.Option("--force", help="Start anew although there is an unfinished training.")] = (
+        False
+    ),
     workers: Workers = 0,
     device: Device = "cpu",
+    processes: Processes = 1,
 ) -> None:
-    """Train a base model on one cell type, unaugmented."""
+    """Train a base model on one cell type, unaugmented. Stopped, the same command goes on."""
     from detection.config import PretrainConfig
+    from detection.presets import preset as preset_of
 
     if epochs is not None and iterations is not None:
         raise InputError("--epochs and --iterations were both given: choose one")
     length: dict[str, Any] = {"iterations": iterations} if iterations else {}
     if epochs is not None:
         length = {"epochs": epochs, "iterations": None}
+    recipe = _recipe(
+        preset_of(preset).pretraining, device, lr=lr, batch=batch, crop=crop, sizes=sizes, optimizer=optimizer,
+        schedule=schedule, warmup=warmup, weight_decay=weight_decay, clip=clip, precision=precision,
+    )  # fmt: skip
     config = checked(
-        PretrainConfig, data=data, out=out, preset=preset, root=root, seed=seed, flip=flip, batch=batch,
-        workers=workers, device=device, **length, **given(lr=lr),
+        PretrainConfig, data=data, out=out, preset=preset, weights=weights, allow=tuple(allow or ()), root=root,
+        seed=seed, flip=flip, validate_on=validate_on, validate_every=validate_every, patience=patience,
+        save_every=save_every, force=force, workers=workers, device=device, processes=processes, **length, **recipe,
     )  # fmt: skip
     with _training("pretrain") as watcher:
-        from detection.finetune import pretrain as run
+        from detection.pretrain import pretrain as run
 
         path = run(config, watcher)
     console.print(f"wrote {path}", soft_wrap=True)
@@ -78,7 +117,10 @@ def finetune(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run. Default: runs/detect/SOURCE/POLICY/seedN.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Refuse weights of another network than this.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Network and recipe; other weights are refused. Default: the weights' own.")
+    ] = None,
+    allow: Allow = None,
     evaluate: Annotated[
         str, typer.Option("--eval", help="Types to test on, by commas; all: every type with a test image.")
     ] = "all",
@@ -89,23 +131,48 @@ def finetune(
     factor: Annotated[int, typer.Option(min=1, help="Copies of each image: 1 untouched, the rest augmented.")] = 3,
     unfreeze: Annotated[bool, typer.Option("--unfreeze", help="Train the backbone, too.")] = False,
     results: Results = Path("runs/results.sqlite"),
-    force: Annotated[bool, typer.Option("--force", help="Run although the result is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run from the start although the result is there.")] = False,
     lr: Rate = None,
-    batch: Batch = 2,
+    batch: Batch = None,
+    crop: Crop = None,
+    sizes: Sizes = None,
+    optimizer: Optimizer = None,
+    schedule: Schedule = None,
+    warmup: Warmup = None,
+    weight_decay: Decay = None,
+    clip: Clip = None,
+    precision: PrecisionOption = None,
+    validate_on: ValidateOn = None,
+    validate_every: ValidateEvery = 200,
+    patience: Patience = 0,
+    save_every: SaveEvery = 300,
+    feature_cache: Annotated[Path | None, typer.Option(help="Keep features of the frozen backbone here.")] = None,
+    feature_cache_gb: Annotated[float, typer.Option(min=0.001, help="Size of that folder at most.")] = 20,
+    materialize: Annotated[Path | None, typer.Option(help="Write the training set here: COCO and images.")] = None,
     workers: Workers = 0,
     device: Device = "cpu",
+    processes: Processes = 1,
 ) -> None:
-    """Fine-tune a base model with a policy and test it on every cell type."""
-    from detection.checkpoint import load_checkpoint
+    """Fine-tune a base model with a policy and test it on every cell type. Stopped, the same command goes on."""
     from detection.config import FinetuneConfig
-    from detection.presets import preset as preset_config
+    from detection.presets import preset as preset_of
+    from detection.weights import base_weights, preset_name
 
-    if preset is not None and load_checkpoint(weights).config != preset_config(preset).network:
-        raise InputError(f"{weights} does not hold the {preset} network: pretrain one with --preset {preset}")
+    if preset is None:
+        preset = preset_name(base_weights(weights, None), weights)
+    else:
+        base_weights(weights, preset_of(preset).network, tuple(allow or ()))
+    recipe = _recipe(
+        preset_of(preset).finetuning, device, lr=lr, batch=batch, crop=crop, sizes=sizes, optimizer=optimizer,
+        schedule=schedule, warmup=warmup, weight_decay=weight_decay, clip=clip, precision=precision,
+    )  # fmt: skip
     config = checked(
         FinetuneConfig, policy=policy, data=data, weights=weights, out=out or _run_folder(data, policy, seed),
-        root=root, seed=seed, epochs=epochs, iterations=iterations, factor=factor, unfreeze=unfreeze, evaluate=evaluate,
-        results=results, force=force, batch=batch, workers=workers, device=device, **given(lr=lr),
+        preset=preset, allow=tuple(allow or ()), root=root, seed=seed, epochs=epochs, iterations=iterations,
+        factor=factor, unfreeze=unfreeze, evaluate=evaluate, results=results, force=force, validate_on=validate_on,
+        validate_every=validate_every, patience=patience, save_every=save_every, feature_cache=feature_cache,
+        feature_cache_gb=feature_cache_gb, materialize=materialize, workers=workers, device=device,
+        processes=processes, **recipe,
     )  # fmt: skip
     with _training("finetune") as watcher:
         from detection.finetune import finetune as run
@@ -115,6 +182,23 @@ def finetune(
         console.print(f"already in {results}, skipped (--force runs it again)", soft_wrap=True)
     show_scores({r.cell_type + (" (seen)" if r.seen else ""): r for r in outcome.results},
           any(r.synthetic for r in outcome.results))  # fmt: skip
+
+
+def _recipe(preset: Recipe, device: str, *, sizes: str | None, precision: str | None, **options: Any) -> dict[str, Any]:
+    """The preset's recipe with what was given in its place; concrete, so that it can be saved beside a result."""
+    recipe = {**preset.model_dump(), **given(**options)}
+    if sizes is not None:
+        try:
+            recipe["sizes"] = () if sizes.strip().lower() == "none" else tuple(int(s) for s in sizes.split(","))
+        except ValueError:
+            raise InputError(f"--sizes: expected numbers of pixels by commas, or none, got {sizes!r}") from None
+        if any(size < 1 for size in recipe["sizes"]):
+            raise InputError(f"--sizes: every size must be at least 1 pixel, got {sizes!r}")
+    if precision is not None:
+        from detection.precision import resolve_precision
+
+        recipe["precision"] = resolve_precision(precision, device)
+    return recipe
 
 
 def _run_folder(data: str, policy: str, seed: int) -> Path:
@@ -127,15 +211,15 @@ def _run_folder(data: str, policy: str, seed: int) -> Path:
 
 @contextmanager
 def _training(title: str) -> Iterator[Watcher]:
-    """A progress bar with loss and time left on a terminal, a line every tenth of the way elsewhere."""
+    """A progress bar with loss, AP50 and time left on a terminal, a line every tenth of the way elsewhere."""
+    from detection.failures import TrainingError
     from detection.progress import Bar
+    from detection.watcher import Watcher
 
     with needs_detectron2():
-        from detection.finetune import TrainingDivergedError, Watcher
-
         try:
             with Bar(title, console) as bar:
-                yield Watcher(step=bar.step, say=bar.say)
-        except TrainingDivergedError as error:
+                yield Watcher(step=bar.step, say=bar.say, validated=bar.validated)
+        except TrainingError as error:
             sys.stderr.write(f"error: {error}\n")
             raise typer.Exit(1) from error

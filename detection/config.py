@@ -7,10 +7,16 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from detection.network import Frozen
 from detection.recipe import Recipe
+
+# Where and how a training runs, and what is done with it; the same training has the same result with other values.
+ELSEWHERE = frozenset({
+    "out", "root", "workers", "device", "results", "force", "evaluate", "save_every", "feature_cache",
+    "feature_cache_gb", "materialize", "preset", "weights", "policy", "data", "validate_on", "allow",
+})  # fmt: skip
 
 
 class TrainConfig(Recipe):
@@ -22,6 +28,14 @@ class TrainConfig(Recipe):
         epochs: an epoch sees every image as often as crops cover it (ceil(H·W / crop²)).
         iterations: overrides `epochs` when given.
         workers: processes that prepare crops; they change nothing in the result.
+        processes: that train together, each on its share of every batch; on CUDA one a GPU. Normalisation and the
+            choice of regions see one share at a time, so their number belongs to the result.
+        save_every: seconds between two writings of the state from which a stopped training goes on.
+        validate_on: data whose validation split is scored during training; the best weights are then the result.
+        validate_every: iterations between two validations.
+        patience: validations without a better AP50 after which training stops; 0 never stops.
+        preset: name of the network and its recipes.
+        allow: deviations that are accepted in weights from elsewhere.
     """
 
     data: str
@@ -33,12 +47,40 @@ class TrainConfig(Recipe):
     min_area: int = Field(10, ge=1)
     workers: int = Field(0, ge=0)
     device: str = "cpu"
+    processes: int = Field(1, ge=1)
+    save_every: float = Field(300.0, ge=0)
+    validate_on: str | None = None
+    validate_every: int = Field(200, ge=1)
+    patience: int = Field(0, ge=0)
+    preset: str = "tiny"
+    allow: tuple[str, ...] = ()
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainConfig:
+        if self.batch % self.processes:
+            raise ValueError(f"a batch of {self.batch} cannot be shared equally by {self.processes} processes")
+        if self.patience and self.validate_on is None:
+            raise ValueError("patience needs validate_on: name data whose val split decides")
+        return self
+
+    def training(self) -> dict[str, Any]:
+        """The settings that the course of a training depends on, beside weights, policy and images; flat, JSON-able."""
+        without = set(ELSEWHERE)
+        if self.validate_on is None:
+            without |= {"validate_every", "patience"}
+        return self.model_dump(mode="json", exclude=without)
 
 
 class PretrainConfig(TrainConfig):
-    """The base model: from fresh weights on the source type alone, unaugmented (`flip` adds the eight symmetries)."""
+    """The base model on the source type alone, unaugmented (`flip` adds the eight symmetries).
 
-    preset: str = "tiny"
+    Attributes:
+        weights: of a bottom-up network to begin with; None begins with fresh weights.
+        force: start anew although an unfinished training is there.
+    """
+
+    weights: Path | None = None
     iterations: int | None = Field(1400, ge=1)
     flip: bool = False
 
@@ -53,7 +95,10 @@ class FinetuneConfig(TrainConfig):
         unfreeze: train the bottom-up backbone too.
         evaluate: cell types to test on, `all` for every type with a test image under the root.
         results: the database of results.
-        force: run although the result is there already.
+        force: run although the result is there already, and from the start.
+        feature_cache: folder in which features of the frozen bottom-up network are kept; None keeps none.
+        feature_cache_gb: its size at most.
+        materialize: folder into which the training set is written as a COCO file and images.
     """
 
     weights: Path
@@ -64,15 +109,15 @@ class FinetuneConfig(TrainConfig):
     unfreeze: bool = False
     evaluate: str = "all"
     results: Path = Path("runs/results.sqlite")
-    force: bool = False
+    feature_cache: Path | None = None
+    feature_cache_gb: float = Field(20.0, gt=0)
+    materialize: Path | None = None
 
-    def identity(self, weights_hash: str, data_fingerprint: str) -> str:
+    def identity(self, weights_hash: str, data_fingerprint: str, validation_fingerprint: str | None = None) -> str:
         """Hex digest of everything a result depends on besides source, policy and seed, which are keys of their own."""
-        elsewhere = {
-            "data", "out", "root", "seed", "policy", "weights", "evaluate", "results", "force", "workers", "device",
-        }  # fmt: skip
-        content = self.model_dump(mode="json", exclude=elsewhere)
-        return digest({**content, "weights": weights_hash, "fingerprint": data_fingerprint})
+        content = {k: v for k, v in self.training().items() if k != "seed"}
+        images = {"fingerprint": data_fingerprint, "validation": validation_fingerprint}
+        return digest({**content, "weights": weights_hash, **images})
 
 
 class EvaluateConfig(Frozen):

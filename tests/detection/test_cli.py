@@ -88,12 +88,13 @@ def test_table_prints_what_the_store_holds(tmp_path):
 
 def test_divergence_ends_with_code_1_and_its_sentence(monkeypatch, capsys, tmp_path):
     pytest.importorskip("detectron2")
-    import detection.finetune
+    import detection.pretrain
+    from detection.failures import TrainingDivergedError
 
     def diverge(*_):
-        raise detection.finetune.TrainingDivergedError("loss is not finite at iteration 3: loss_mask nan")
+        raise TrainingDivergedError("loss is not finite at iteration 3: loss_mask nan")
 
-    monkeypatch.setattr(detection.finetune, "pretrain", diverge)
+    monkeypatch.setattr(detection.pretrain, "pretrain", diverge)
     code, error = run_main(monkeypatch, capsys, "pretrain", "--data", "demo/A172", "--out", str(tmp_path))
     assert code == 1
     assert error == "error: loss is not finite at iteration 3: loss_mask nan\n"

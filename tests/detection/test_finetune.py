@@ -16,25 +16,24 @@ from detectron2.utils.events import EventStorage
 
 import detection.evaluate
 import detection.finetune
+import detection.pretrain
+import detection.training
+import detection.validation
 from detection.checkpoint import hash_state, load_checkpoint, save_checkpoint
 from detection.config import FinetuneConfig, PretrainConfig
 from detection.dataset import Crops, TrainingSet
 from detection.evaluate import find_cells
-from detection.finetune import (
-    TrainingDivergedError,
-    Watcher,
-    finetune,
-    fit,
-    iterations_of,
-    learning_rate,
-    optimizer_of,
-    pretrain,
-)
+from detection.failures import TrainingDivergedError
+from detection.finetune import finetune
 from detection.mapper import batches
 from detection.model import build_model, freeze_bottom_up
+from detection.optimizer import learning_rate, optimizer_of
 from detection.presets import Preset
+from detection.pretrain import pretrain
 from detection.recipe import Recipe
 from detection.store import Store
+from detection.training import fit, iterations_of
+from detection.watcher import Watcher
 from policy_search.augment import baseline
 from policy_search.cells.errors import InputError
 from tests.detection.culture import MICRO, culture
@@ -51,8 +50,8 @@ def small_world(monkeypatch):
         types = {"all": ("A172", "BT474"), "nothing": ()}.get(data, (data,))
         return culture(types, images=2 if split == "train" else 1, split=split, seed=split == "train")
 
-    monkeypatch.setattr(detection.finetune, "resolve", resolve)
-    monkeypatch.setattr(detection.evaluate, "resolve", resolve)
+    for module in (detection.finetune, detection.pretrain, detection.validation, detection.evaluate):
+        monkeypatch.setattr(module, "resolve", resolve)
     yield
     torch.set_num_threads(threads)
 
@@ -128,12 +127,13 @@ def test_the_network_learns_where_cells_are_and_reports_every_iteration():
 
 
 def test_schedule_and_optimizer():
-    rates = [learning_rate(i, 100, 10) for i in range(100)]
+    recipe = Recipe(warmup=10)
+    rates = [learning_rate(i, 100, recipe) for i in range(100)]
     assert rates[0] == pytest.approx(1 / 11)
     assert max(rates) == rates[10] == 1.0
     assert rates[55] == pytest.approx(0.505)
     assert rates[99] == pytest.approx(0.01, abs=0.002)
-    assert learning_rate(5, 3, 10) < 1  # warm-up longer than the training
+    assert learning_rate(5, 3, recipe) < 1  # warm-up longer than the training
     config = PretrainConfig(data="A172", out="unused", weight_decay=0.3)
     groups = optimizer_of(build_model(MICRO), config).param_groups
     assert {(g["weight_decay"], p.ndim > 1) for g in groups for p in g["params"]} == {(0.3, True), (0.0, False)}
@@ -142,7 +142,7 @@ def test_schedule_and_optimizer():
 
 
 def test_the_rate_follows_the_schedule(monkeypatch):
-    monkeypatch.setattr(detection.finetune, "learning_rate", lambda i, *_: 1.0 if i == 0 else 0.0)
+    monkeypatch.setattr(detection.training, "learning_rate", lambda i, *_: 1.0 if i == 0 else 0.0)
     one, three = trained(iterations=1), trained(iterations=3)
     for (name, a), b in zip(one.named_parameters(), three.parameters(), strict=True):
         assert torch.equal(a, b), name
