@@ -63,8 +63,8 @@ class _ImageByImage:
     def __call__(self, images: torch.Tensor) -> Tensors:
         if self._network.training:
             raise InputError("the frozen backbone is in training mode: its statistics would follow the batch")
-        parts = [self._features(own_part(image[None], self._divisor)) for image in images]
-        return assemble(parts, [own_part(image[None], self._divisor).shape[2] for image in images], images.shape)
+        own = [own_part(image[None], self._divisor) for image in images]
+        return assemble([self._features(image) for image in own], [image.shape[2] for image in own], images.shape)
 
     def _features(self, image: torch.Tensor) -> Tensors:
         if self._cache is None:
