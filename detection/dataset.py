@@ -205,10 +205,14 @@ def resize_shortest_edge(image: Pixels, instances: InstanceMap, edge: int) -> Dr
     rows, columns = resized_shape(height, width, edge)
     if (rows, columns) == (height, width):
         return image, instances
-    resized = np.asarray(PillowImage.fromarray(image).resize((columns, rows), PillowImage.Resampling.BILINEAR))
-    ys = ((np.arange(rows) + 0.5) * (height / rows)).astype(np.int64)
-    xs = ((np.arange(columns) + 0.5) * (width / columns)).astype(np.int64)
-    return resized, instances.map_layers(lambda plane: np.ascontiguousarray(plane[ys[:, None], xs]))
+    size = (columns, rows)
+    resized = np.asarray(PillowImage.fromarray(image).resize(size, PillowImage.Resampling.BILINEAR))
+
+    def nearest(plane: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        moved = PillowImage.fromarray(plane.astype(np.int32)).resize(size, PillowImage.Resampling.NEAREST)
+        return np.asarray(moved).astype(np.uint16)
+
+    return resized, instances.map_layers(nearest)
 
 
 def random_crop(image: Pixels, instances: InstanceMap, size: int, rng: np.random.Generator) -> Drawn:
