@@ -70,7 +70,9 @@ class FeatureCache:
         """What was stored under `key`, on the CPU, bit by bit; None if it is not there or damaged."""
         path = self._path(key)
         try:
-            content = bytearray(path.read_bytes())
+            with path.open("rb") as file:
+                content = bytearray(os.fstat(file.fileno()).st_size)
+                file.readinto(content)
             os.utime(path)
         except FileNotFoundError:  # never stored, or thrown out by another process
             content = None

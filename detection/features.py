@@ -29,7 +29,8 @@ def cached(model: Any, cache: FeatureCache | None) -> Iterator[None]:
 
     Args:
         model: detectron2's `GeneralizedRCNN`; its state dict and attributes are the same afterwards.
-        cache: where features are kept; entries depend on pixels, weights, precision, device type and torch version.
+        cache: where features are kept; entries depend on pixels, weights, precision, memory layout, device type,
+            threads and torch's version.
 
     Raises:
         InputError: the bottom-up network is trained, here or at a forward pass (weights, or statistics that follow
@@ -80,7 +81,10 @@ class _ImageByImage:
     def _key(self, image: torch.Tensor) -> str:
         kind = image.device.type
         precision = str(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else "none"
-        arithmetic = (torch.__version__, kind, precision, torch.backends.cudnn.allow_tf32)
+        # Whatever may change the last bits of a sum.
+        layout = any(is_channels_last(parameter) for parameter in self._network.parameters())
+        threads = torch.get_num_threads() if kind == "cpu" else 0
+        arithmetic = (torch.__version__, kind, precision, layout, threads, torch.backends.cudnn.allow_tf32)
         return digest([("image", image)], f"{arithmetic}|{self._weights_hash()}")
 
     def _weights_hash(self) -> str:

@@ -38,15 +38,19 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     try:
         with PillowImage.open(path) as image:
-            deep = _deep_colour(image)
+            deep = _deep_colour(image, path)
             image.load()
             pixels: NDArray[Any] = np.asarray(image.convert("RGB") if image.mode == "P" else image)
         if deep:
             pixels = _read_deep_colour(path)
     except FileNotFoundError:
         raise DataError(f"image file is missing: {path}") from None
+    except DataError:
+        raise
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"image file is damaged: {path} ({error}). Fetch it again or remove its record.") from error
+        raise DataError(
+            f"image file is damaged: {path} ({error}). Fetch it again, save it with 8 or 16 bits, or remove its record."
+        ) from error
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.ndim == 3:
@@ -61,18 +65,19 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(to_uint8(pixels))
 
 
-def _deep_colour(image: PillowImage.Image) -> bool:
+def _deep_colour(image: PillowImage.Image, path: Path) -> bool:
     """Whether an opened, not yet loaded file has 16-bit colours: Pillow would cut them to their upper 8 bits.
 
     Raises:
-        ValueError: they are stored plane by plane, which neither Pillow nor OpenCV reads right.
+        DataError: they are stored plane by plane, which neither Pillow nor OpenCV reads right.
     """
-    modes = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args]
+    tiles: Any = getattr(image, "tile", [])
+    modes = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in tiles if tile.args]
     if any(";16" in str(mode) for mode in modes) and image.mode in ("RGB", "RGBA"):
         return True
     tags: Any = getattr(image, "tag_v2", {})
     if image.mode in ("RGB", "RGBA") and max(tags.get(258, (8,))) > 8:  # BitsPerSample
-        raise ValueError("16-bit colours in separate planes are not supported: save them interleaved")
+        raise DataError(f"image file {path} has 16-bit colours in separate planes: save them interleaved")
     return False
 
 
