@@ -10,16 +10,19 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from policy_search.augment import Augmenter
 from policy_search.cells import CellDataset, ImageRecord, InstanceMap
-from policy_search.cells.errors import DataError
+from policy_search.cells.errors import DataError, InputError
 
 Pixels = NDArray[np.uint8]
 Drawn = tuple[Pixels, InstanceMap]
 
 # Streams of random numbers under one run seed, kept apart so that none repeats another.
-_ORDER, _CROP = 1, 2
+_ORDER, _CROP, _SIZE = 1, 2, 3
+# Resizing leaves no image longer than this (detectron2's default, LIVECell's limit).
+LONGEST_EDGE = 1333
 
 
 def labelled(dataset: CellDataset) -> CellDataset:
@@ -116,16 +119,40 @@ class TrainingSet:
 class Crops(Sequence[Drawn]):
     """An endless sequence of random crops: item i is a function of (seed, i), whichever process asks for it.
 
-    An epoch visits every image as often as crops cover it, in an order of its own.
+    An epoch visits every image as often as crops cover it, in an order of its own; whole images are visited once.
+
+    Each visit draws one of `sizes` by itself, as LIVECell's training does. That suits a cache of features, too: of k
+    sizes, v visits of an image meet k·(1 - (1 - 1/k)^v) on average and find the others computed already. Going
+    through all k in turn would meet the most that v visits can.
+
+    Args:
+        images: what is visited.
+        size: side of the crops in pixels; 0 gives whole images.
+        seed: the source of all randomness.
+        length: number of items.
+        flip: move each crop by a random symmetry.
+        sizes: shortest edges; one is drawn for each visit and the image resized to it before it is cropped.
 
     Attributes:
         per_epoch: crops an epoch.
     """
 
-    def __init__(self, images: TrainingSet, size: int, seed: int, length: int, *, flip: bool = False) -> None:
+    def __init__(
+        self,
+        images: TrainingSet,
+        size: int,
+        seed: int,
+        length: int,
+        *,
+        flip: bool = False,
+        sizes: Sequence[int] = (),
+    ) -> None:
+        if size < 0 or any(edge < 1 for edge in sizes):
+            raise InputError(f"a crop side must be 0 or more and sizes 1 or more pixels, got {size} and {tuple(sizes)}")
         self.images, self.size, self.seed, self.length, self.flip = images, size, seed, length, flip
+        self.sizes = tuple(sizes)
         entries = [images.entry(index)[0] for index in range(len(images))]
-        visits = [crops_to_cover(record.height, record.width, size) for record in entries]
+        visits = [crops_to_cover(record.height, record.width, size) if size else 1 for record in entries]
         self._visits = np.repeat(np.arange(len(images)), visits)
         self.per_epoch = len(self._visits)
         self._order = lru_cache(maxsize=2)(self._shuffled)
@@ -146,7 +173,11 @@ class Crops(Sequence[Drawn]):
             raise IndexError(f"crop {position} of {self.length}")
         rng = np.random.default_rng([self.seed, _CROP, position])
         image, instances = self.images[self.visit(position)]
-        image, instances = random_crop(image, instances, self.size, rng)
+        if self.sizes:
+            edge = np.random.default_rng([self.seed, _SIZE, position]).choice(self.sizes)
+            image, instances = resize_shortest_edge(image, instances, int(edge))
+        if self.size:
+            image, instances = random_crop(image, instances, self.size, rng)
         if self.flip:
             image, instances = random_symmetry(image, instances, rng)
         return image, instances.drop_specks(self.images.min_area)
@@ -155,6 +186,33 @@ class Crops(Sequence[Drawn]):
 def crops_to_cover(height: int, width: int, size: int) -> int:
     """ceil(H·W / size²): how often an epoch visits an image."""
     return ceil(height * width / size**2)
+
+
+def resized_shape(height: int, width: int, edge: int) -> tuple[int, int]:
+    """(height, width) with the shortest edge at `edge`, or with the longest at `LONGEST_EDGE` if it would pass that."""
+    factor = edge / min(height, width)
+    # Either side in one multiplication, and the shortest edge exactly, to round as detectron2 does.
+    rows, columns = (float(edge), factor * width) if height < width else (factor * height, float(edge))
+    if max(rows, columns) > LONGEST_EDGE:
+        factor = LONGEST_EDGE / max(rows, columns)
+        rows, columns = rows * factor, columns * factor
+    return max(int(rows + 0.5), 1), max(int(columns + 0.5), 1)
+
+
+def resize_shortest_edge(image: Pixels, instances: InstanceMap, edge: int) -> Drawn:
+    """Image (bilinear, with as wide a support as shrinking asks for) and instances (nearest) at another size."""
+    height, width = instances.shape
+    rows, columns = resized_shape(height, width, edge)
+    if (rows, columns) == (height, width):
+        return image, instances
+    size = (columns, rows)
+    resized = np.asarray(PillowImage.fromarray(image).resize(size, PillowImage.Resampling.BILINEAR))
+
+    def nearest(plane: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        moved = PillowImage.fromarray(plane.astype(np.int32)).resize(size, PillowImage.Resampling.NEAREST)
+        return np.asarray(moved).astype(np.uint16)
+
+    return resized, instances.map_layers(nearest)
 
 
 def random_crop(image: Pixels, instances: InstanceMap, size: int, rng: np.random.Generator) -> Drawn:

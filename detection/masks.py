@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import roi_align
 
-from policy_search.cells.instances import Instance, InstanceMap
+from policy_search.cells.instances import MAX_ID, Instance, InstanceMap
 
-# Instances turned into full-frame bitmaps at a time while mask targets are cut out.
-CHUNK = 32
+# Pixels of windows that are cut out of the label map at a time: 4 MB as float32.
+PORTION = 1 << 20
 
 
 class LayeredMasks:
@@ -20,9 +21,10 @@ class LayeredMasks:
     needs the pixels of the few that hold a cell.
 
     Attributes:
-        layers: (L, H, W) int32 label layers, shared by all selections.
+        layers: (L, H, W) int16 label layers, shared by all selections. The bits are those of uint16, which torch can
+            hardly compute with; labels are only ever compared for equality.
         layer: (N,) int64, in which layer each instance stands.
-        ids: (N,) int32, under which label.
+        ids: (N,) int16, under which label.
     """
 
     def __init__(self, layers: torch.Tensor, layer: torch.Tensor, ids: torch.Tensor) -> None:
@@ -33,11 +35,13 @@ class LayeredMasks:
         """All instances of a map, in the order of its ids."""
         layer = np.zeros(len(instances), np.int64)
         for index, plane in enumerate(instances.layers):
-            layer[np.isin(instances.ids, np.unique(plane))] = index
+            present = np.zeros(MAX_ID + 1, bool)
+            present[plane] = True
+            layer[present[instances.ids]] = index
         return cls(
-            torch.from_numpy(instances.layers.astype(np.int32)),
+            torch.from_numpy(instances.layers.view(np.int16).copy()),  # caches hand out arrays that others hold
             torch.from_numpy(layer),
-            torch.from_numpy(instances.ids.astype(np.int32)),
+            torch.from_numpy(instances.ids.astype(np.uint16).view(np.int16)),
         )
 
     def __len__(self) -> int:
@@ -56,16 +60,81 @@ class LayeredMasks:
         """(N, H, W) bool. For a handful of instances."""
         return self.layers[self.layer] == self.ids[:, None, None]
 
+    @torch.no_grad()
     def crop_and_resize(self, boxes: torch.Tensor, mask_size: int) -> torch.Tensor:
-        """(N, mask_size, mask_size) bool: instance i inside box i (N, 4 XYXY), exactly as detectron2's `BitMasks`."""
-        pieces = [torch.zeros((0, mask_size, mask_size), dtype=torch.bool, device=boxes.device)]
-        for start in range(0, len(self), CHUNK):
-            part = self[start : start + CHUNK]
-            numbers = torch.arange(len(part), device=boxes.device, dtype=boxes.dtype)[:, None]
-            rois = torch.cat([numbers, boxes[start : start + CHUNK]], dim=1)
-            bits = part.bitmaps()[:, None].to(boxes.dtype)
-            pieces.append(roi_align(bits, rois, (mask_size, mask_size), 1.0, 0, True).squeeze(1) >= 0.5)
-        return torch.cat(pieces)
+        """(N, mask_size, mask_size) bool: instance i inside box i (N, 4 XYXY), as detectron2's `BitMasks`.
+
+        That is region pooling (He et al., Mask R-CNN, section 3; aligned, as many samples as a bin has pixels) of the
+        full mask, cut at 0.5. Each value is an average of bilinear samples on a regular grid, so rows and columns
+        separate: two small matrices times the pixels under the box. Values that are 0.5 but for float32 rounding may
+        fall on the other side than there.
+        """
+        masks = torch.zeros((len(self), mask_size, mask_size), dtype=torch.bool, device=boxes.device)
+        height, width = self.layers.shape[1:]
+        # Half precision would move the edges of cells: averages are taken in float32 whatever surrounds this.
+        with torch.autocast(boxes.device.type, enabled=False):
+            rows, columns = _Axis(boxes[:, 1::2], height, mask_size), _Axis(boxes[:, 0::2], width, mask_size)
+            for part, high, wide in _portions(rows.extent.cpu().tolist(), columns.extent.cpu().tolist()):
+                chosen = torch.tensor(part, device=boxes.device)
+                ys, down = rows.weights(chosen, high)
+                xs, across = columns.weights(chosen, wide)
+                window = self.layers[self.layer[chosen, None, None], ys[:, :, None], xs[:, None, :]]
+                inside = (window == self.ids[chosen, None, None]).float()
+                total = torch.bmm(torch.bmm(down, inside), across.transpose(1, 2))
+                samples = (rows.samples * columns.samples)[chosen].clamp(min=1)
+                masks[chosen] = total / samples[:, None, None] >= 0.5
+        return masks
+
+
+class _Axis:
+    """How the pixels of one image axis count for the bins of each box.
+
+    Attributes:
+        first, extent: (N,) int64: the pixels that can count are first … first + extent - 1.
+        samples: (N,) float32, a bin: its width in pixels, rounded up; 0 for a box without width.
+    """
+
+    def __init__(self, ends: torch.Tensor, size: int, bins: int) -> None:
+        low, high = ends.float().unbind(1)
+        self.size, self.bins = size, bins
+        self.start = low - 0.5  # from pixel edges to the centres that samples are taken between
+        self.step = (high - low) / bins
+        self.samples = ((high - low) / bins).ceil().clamp(min=0)
+        self.first = self.start.floor().long().clamp(0, size - 1)
+        self.extent = ((high - 0.5).floor().long() + 1).clamp(0, size - 1) - self.first + 1
+        self.extent = self.extent.clamp(min=1)
+
+    def weights(self, chosen: torch.Tensor, extent: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """For the chosen boxes (n,): pixels (n, extent) int64, and how often each counts in each bin (n, bins, extent).
+
+        A sample counts for its two neighbours by its distance (bilinear); one less than a pixel outside the frame
+        counts for the border pixel, one farther out for none.
+        """
+        start, step, samples = (values[chosen, None] for values in (self.start, self.step, self.samples))
+        pixels = self.first[chosen, None] + torch.arange(extent, device=start.device)
+        numbers = torch.arange(self.bins, device=start.device, dtype=torch.float32)
+        total = torch.zeros((len(chosen), self.bins, extent), device=start.device)
+        for k in range(int(samples.max())):
+            place = start + numbers * step + (k + 0.5) * step / samples
+            counts = (k < samples) & (place >= -1) & (place <= self.size)
+            nearby = 1 - (place.clamp(0, self.size - 1)[:, :, None] - pixels[:, None, :]).abs()
+            total += torch.where(counts[:, :, None], nearby.clamp(min=0), 0)
+        return pixels.clamp(max=self.size - 1), total
+
+
+def _portions(heights: list[int], widths: list[int]) -> Iterator[tuple[list[int], int, int]]:
+    """Boxes of similar windows together: their numbers and the window that holds each, `PORTION` pixels at most."""
+    part: list[int] = []
+    high = wide = 0
+    for number in sorted(range(len(heights)), key=lambda i: (heights[i] * widths[i], i)):
+        taller, wider = max(high, heights[number]), max(wide, widths[number])
+        if part and (len(part) + 1) * taller * wider > PORTION:
+            yield part, high, wide
+            part, taller, wider = [], heights[number], widths[number]
+        part.append(number)
+        high, wide = taller, wider
+    if part:
+        yield part, high, wide
 
 
 def paste(

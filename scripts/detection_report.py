@@ -151,7 +151,7 @@ def _cache(rows: Mapping[str, Any]) -> list[str]:
         f"| features found | {spread(row['seconds']['with'], 1)} | {spread(row['cpu']['with'], 1)} |",
         f"| features made and written | {spread(row['seconds']['filling'], 1)} | {spread(row['cpu']['filling'], 1)} |",
         "",
-        "That is an iteration whose images were all seen before at their size. In 15 epochs an image is visited 15 times,",
+        "All images of that iteration were seen before at their size. In 15 epochs an image is visited 15 times,",
         "each time at one of LIVECell's six sizes; 5.6 visits meet a new size on average, 63 % find their features.",
     ]
 

@@ -122,7 +122,10 @@ def annotations_key(coco: CocoFile, image_id: int) -> str:
 
 
 def image_record(entry: dict[str, Any], dataset: str, split: str, fallback_type: str) -> ImageRecord:
-    """A record from a COCO image entry; type and well come from the file name where it follows LIVECell's pattern."""
+    """A record from a COCO image entry; type and well come from the file name where it follows LIVECell's pattern.
+
+    `cell_type` and `well` of the entry itself, where they stand, count more than the name.
+    """
     name = Path(str(entry["file_name"])).name
     stem = Path(name).stem
     match = LIVECELL_NAME.match(stem)
@@ -136,7 +139,7 @@ def image_record(entry: dict[str, Any], dataset: str, split: str, fallback_type:
         id=f"{dataset}/{stem}",
         cell_type=type_name,
         split=split,
-        well=f"{type_name}/{match['well']}" if match else f"{type_name}/{stem}",
+        well=str(entry.get("well") or f"{type_name}/{match['well'] if match else stem}"),
         height=int(entry["height"]),
         width=int(entry["width"]),
         complete=not entry.get("annotation_incomplete", False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -33,16 +34,23 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """The pixels of an image file: (H, W) uint8 for grey (also when stored as three equal channels), else (H, W, 3).
 
     Raises:
-        DataError: missing, truncated or not an image.
+        DataError: missing, truncated, not an image, or with pixels that are no numbers.
     """
     try:
         with PillowImage.open(path) as image:
+            deep = _deep_colour(image, path)
             image.load()
             pixels: NDArray[Any] = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+        if deep:
+            pixels = _read_deep_colour(path)
     except FileNotFoundError:
         raise DataError(f"image file is missing: {path}") from None
+    except DataError:
+        raise
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"image file is damaged: {path} ({error}). Fetch it again or remove its record.") from error
+        raise DataError(
+            f"image file is damaged: {path} ({error}). Fetch it again, save it with 8 or 16 bits, or remove its record."
+        ) from error
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.ndim == 3:
@@ -52,4 +60,31 @@ def read_image(path: Path) -> NDArray[np.uint8]:
             pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or pixels.size == 0:
         raise DataError(f"image file {path} has shape {pixels.shape}: expected one grey or RGB picture")
+    if not np.isfinite(pixels).all():
+        raise DataError(f"image file {path} holds pixels that are not finite numbers. Replace them by the background.")
     return np.ascontiguousarray(to_uint8(pixels))
+
+
+def _deep_colour(image: PillowImage.Image, path: Path) -> bool:
+    """Whether an opened, not yet loaded file has 16-bit colours: Pillow would cut them to their upper 8 bits.
+
+    Raises:
+        DataError: they are stored plane by plane, which neither Pillow nor OpenCV reads right.
+    """
+    tiles: Any = getattr(image, "tile", [])
+    modes = [tile.args if isinstance(tile.args, str) else tile.args[0] for tile in tiles if tile.args]
+    if any(";16" in str(mode) for mode in modes) and image.mode in ("RGB", "RGBA"):
+        return True
+    tags: Any = getattr(image, "tag_v2", {})
+    if image.mode in ("RGB", "RGBA") and max(tags.get(258, (8,))) > 8:  # BitsPerSample
+        raise DataError(f"image file {path} has 16-bit colours in separate planes: save them interleaved")
+    return False
+
+
+def _read_deep_colour(path: Path) -> NDArray[Any]:
+    """(H, W, 3 or 4) uint16, RGB first."""
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
+        raise ValueError("16-bit colours that cannot be decoded")
+    found: NDArray[Any] = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
+    return found

@@ -113,7 +113,8 @@ def _livecell(data: str, split: str, root: str | Path | None) -> CellDataset:
 def _coco(data: str, split: str) -> CellDataset:
     """A COCO file. Its name may hold a split word; then `x_train.json` and `x_val.json` are splits of one dataset.
 
-    A file without a split word is taken as it is for `train` and `test`, and has no `val`.
+    A file without a split word is taken as it is for `train` and `test`, and has no `val`. Images whose entries hold a
+    `position` come in that order: training goes through a written training set as it went through the original.
     """
     text, _, images_dir = data.rpartition(":") if ".json:" in data.lower() else (data, "", "")
     path = _split_file(Path(text).expanduser(), split)
@@ -124,14 +125,15 @@ def _coco(data: str, split: str) -> CellDataset:
     if not folder.is_dir():
         raise DataError(f"images folder is missing: {folder}. Name it after the file: {path}:IMAGES_DIR")
     index = image_index(folder)
-    records, files, sources = [], {}, {}
+    records, files, sources, position = [], {}, {}, {}
     for image_id, entry in coco.images.items():
         record = image_record(entry, path.stem, split, path.stem)
         records.append(record)
         exact = folder / str(entry["file_name"])
         files[record.id] = exact if exact.is_file() else index.get(exact.name)
         sources[record.id] = (coco, image_id)
-    ordered = sorted(records, key=lambda r: (r.cell_type, r.id))
+        position[record.id] = int(entry.get("position", 0))
+    ordered = sorted(records, key=lambda r: (position[r.id], r.cell_type, r.id))
     return CellDataset(data, tuple(ordered), FileReader(files, sources))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -13,9 +15,11 @@ from detection.dataset import (
     donor_for,
     labelled,
     random_symmetry,
+    resize_shortest_edge,
+    resized_shape,
 )
 from policy_search.augment import Augmenter, apply_policy, baseline
-from policy_search.cells.errors import DataError
+from policy_search.cells.errors import DataError, InputError
 from tests.detection.culture import culture
 
 
@@ -156,3 +160,67 @@ def test_unlabelled_images_are_left_out_and_nothing_else_is_an_error():
     assert len(labelled(half)) == 1
     with pytest.raises(DataError, match="no labelled image"):
         labelled(half.where(lambda r: not r.annotated))
+
+
+def test_crops_without_sizes_are_those_that_earlier_results_rest_on():
+    summary = hashlib.sha256()
+    crops = Crops(TrainingSet(culture(images=2), None, 0, factor=1), 64, 11, 9, flip=True)
+    for image, instances in crops:
+        summary.update(image.tobytes() + instances.layers.tobytes())
+    assert summary.hexdigest()[:16] == "c98f42c34d986708"
+
+
+def test_whole_images_are_visited_once_an_epoch():
+    images = TrainingSet(culture(images=5), None, 0, factor=1)
+    crops = Crops(images, 0, 4, 20)
+    assert crops.per_epoch == 5
+    for epoch in range(4):
+        visits = [crops.visit(5 * epoch + k) for k in range(5)]
+        assert sorted(visits) == list(range(5))
+        assert all(same(crops[5 * epoch + k], images[visits[k]]) for k in range(5))
+    assert [crops.visit(k) for k in range(5)] != [crops.visit(5 + k) for k in range(5)]
+
+
+def test_each_visit_draws_one_size_from_seed_and_position():
+    images = TrainingSet(culture(images=2), None, 0, factor=1)
+    crops, again = (Crops(images, 0, 4, 60, sizes=(48, 96, 120)) for _ in range(2))
+    shapes = [crops[k][0].shape for k in range(60)]
+    assert [again[k][0].shape for k in reversed(range(60))][::-1] == shapes
+    assert [Crops(images, 0, 5, 60, sizes=(48, 96, 120))[k][0].shape for k in range(60)] != shapes
+    for index in (0, 1):
+        own = [shapes[k] for k in range(60) if crops.visit(k) == index]
+        assert set(own) == {(48, 64), (96, 128), (120, 160)}
+        assert min(own.count(shape) for shape in set(own)) >= 4
+    cropped = Crops(images, 64, 4, 20, sizes=(48, 120))
+    assert {cropped[k][0].shape for k in range(20)} == {(48, 64), (64, 64)}
+    small = TrainingSet(culture(images=2), None, 0, factor=1, min_area=60)
+    areas = np.concatenate([Crops(small, 0, 4, 20, sizes=(48,))[k][1].areas() for k in range(20)])
+    assert areas.min() >= 60
+    for size, sizes in ((-1, ()), (64, (0, 3))):
+        with pytest.raises(InputError, match="sizes 1 or more"):
+            Crops(images, size, 0, 1, sizes=sizes)
+
+
+def test_resizing_equals_detectron2s():
+    pytest.importorskip("detectron2", reason="detectron2 is not installed: make setup")
+    from detectron2.data.transforms import ResizeShortestEdge, ResizeTransform
+
+    rng = np.random.default_rng(0)
+    for _ in range(3000):
+        height, width, edge = (int(v) for v in rng.integers(1, 3000, 3))
+        height, width = max(height, 20), max(width, 20)
+        theirs = ResizeShortestEdge.get_output_shape(height, width, edge, 1333)
+        assert resized_shape(height, width, edge) == tuple(max(side, 1) for side in theirs)
+    assert resized_shape(520, 704, 440) == (440, 596)
+    data = culture(images=1, cells=25)
+    image, instances = data.sample(data.records[0])[1:]
+    colour = np.stack([image, image // 2, 255 - image], -1)
+    for edge in (41, 70, 96, 133):
+        rows, columns = resized_shape(96, 128, edge)
+        transform = ResizeTransform(96, 128, rows, columns)
+        for picture in (image, colour):
+            moved, cells = resize_shortest_edge(picture, instances, edge)
+            assert np.array_equal(moved, transform.apply_image(picture))
+        for label in instances.ids:  # mask by mask
+            plane = (instances.layers == label).any(axis=0).astype(np.uint8)
+            assert np.array_equal((cells.layers == label).any(axis=0), transform.apply_segmentation(plane) > 0)

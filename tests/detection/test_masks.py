@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
+import pycocotools.mask
 import pytest
 import torch
 
 pytest.importorskip("detectron2", reason="detectron2 is not installed: make setup")
 
 from detectron2.layers.mask_ops import paste_masks_in_image
-from detectron2.structures import BitMasks
+from detectron2.structures import BitMasks, PolygonMasks
+from torchvision.ops import roi_align
 
+import detection.masks
 from detection.dataset import Crops, TrainingSet
 from detection.mapper import batches, to_channels, training_input
 from detection.masks import LayeredMasks, paste
@@ -59,6 +65,108 @@ def test_mask_targets_equal_detectron2s_bitmasks(crowded):
     assert torch.equal(ours[keep].bitmaps(), theirs[keep].tensor)
     assert torch.equal(ours[-1].bitmaps(), theirs.tensor[-1:])
     assert ours[keep[:0].long()].crop_and_resize(boxes[:0], 28).shape == (0, 28, 28)
+
+
+def random_boxes(instances: InstanceMap, rng: np.random.Generator) -> torch.Tensor:
+    """One box an instance: near it, or anywhere, also outside; some on whole pixels, some without width or inverted."""
+    count = len(instances)
+    low = rng.uniform(-30, 120, (count, 2))
+    anywhere = np.concatenate(
+        [low, low + rng.choice([-3, 0, 1e-3, 1, 20, 200], (count, 2)) * rng.random((count, 1))], 1
+    )
+    near = instances.boxes() + rng.uniform(-4, 4, (count, 4))
+    boxes = np.where(rng.random((count, 1)) < 0.6, near, anywhere)
+    return torch.from_numpy(np.where(rng.random((count, 1)) < 0.3, boxes.round(), boxes).astype(np.float32))
+
+
+def test_mask_targets_of_any_box_equal_detectron2s():
+    compared = ties = different = 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        instances = ellipses(int(rng.integers(20, 90)), int(rng.integers(20, 120)), 30, rng)
+        boxes, size = random_boxes(instances, rng), int(rng.choice([7, 14, 28]))
+        full = torch.from_numpy(blocks(instances))
+        rois = torch.cat([torch.arange(len(full))[:, None].float(), boxes], dim=1)
+        value = roi_align(full[:, None].float(), rois, (size, size), 1.0, 0, True)[:, 0]
+        wrong = LayeredMasks.of(instances).crop_and_resize(boxes, size) != BitMasks(full).crop_and_resize(boxes, size)
+        tie = (value - 0.5).abs() < 1e-5
+        assert not (wrong & ~tie).any()  # nothing but rounding at one half may differ …
+        compared, ties, different = compared + wrong.numel(), ties + int(tie.sum()), different + int(wrong.sum())
+    assert compared > 100_000
+    assert ties > 30
+    assert different <= 2  # … and hardly ever does: sums of halves and quarters are exact
+
+
+def test_mask_targets_do_not_depend_on_portions_or_on_half_precision(crowded, monkeypatch):
+    masks, boxes = LayeredMasks.of(crowded), random_boxes(crowded, np.random.default_rng(0))
+    expected = masks.crop_and_resize(boxes, 28)
+    assert expected.any()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(masks.crop_and_resize(boxes, 28), expected)
+    monkeypatch.setattr(detection.masks, "PORTION", 700)
+    assert torch.equal(masks.crop_and_resize(boxes, 28), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_mask_targets_are_the_same_on_a_gpu(crowded):
+    masks, boxes = LayeredMasks.of(crowded), random_boxes(crowded, np.random.default_rng(0))
+    found = masks.to("cuda").crop_and_resize(boxes.cuda(), 28)
+    assert int((found.cpu() != masks.crop_and_resize(boxes, 28)).sum()) <= 2
+
+
+def test_a_label_above_32767_is_a_cell_like_any_other():
+    plane = np.zeros((1, 40, 50), np.uint16)
+    plane[0, 5:20, 5:20], plane[0, 25:35, 10:40] = 65535, 40000
+    masks = LayeredMasks.of(InstanceMap(plane))
+    boxes = torch.tensor([[10.0, 25, 40, 35], [5, 5, 20, 20]])
+    assert masks.crop_and_resize(boxes, 14).all()
+    assert masks.bitmaps().sum(dim=(1, 2)).tolist() == [300, 225]
+
+
+def test_masks_are_made_once_and_no_polygon_is_ever_drawn(crowded, monkeypatch):
+    def drawn(*_, **__):
+        raise AssertionError("a polygon was rasterised")
+
+    for name in ("frPyObjects", "merge", "decode"):
+        monkeypatch.setattr(pycocotools.mask, name, drawn)
+    monkeypatch.setattr(PolygonMasks, "__init__", drawn)
+    targets = training_input(np.zeros(crowded.shape, np.uint8), crowded, 1)["instances"]
+    layers = targets.gt_masks.layers
+    for _ in range(2):  # two iterations: the sampled regions share one label map
+        sampled = targets[torch.tensor([3, 3, 0, 17])]
+        assert sampled.gt_masks.layers.data_ptr() == layers.data_ptr()
+        assert sampled.gt_masks.crop_and_resize(sampled.gt_boxes.tensor, 28).any(dim=(1, 2)).all()
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, torch
+torch.set_num_threads(1)
+from policy_search.cells import Instance, InstanceMap
+from detection.mapper import training_input
+disc = np.hypot(*np.mgrid[-6:7, -6:7]) <= 6.3
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def run(count):
+    places = [(x, y) for y in range(0, 507, 9) for x in range(0, 690, 12)][:count]
+    cells = [Instance(i + 1, x, y, disc) for i, (x, y) in enumerate(places)]
+    instances = InstanceMap.from_instances(cells, 520, 704)
+    targets = training_input(np.zeros((520, 704), np.uint8), instances, 1)["instances"]
+    assert len(targets) == count and len(instances.layers) > 1
+    assert targets.gt_masks.crop_and_resize(targets.gt_boxes.tensor, 28).any(dim=(1, 2)).all()
+run(20)
+before = peak()
+run(3000)
+print(peak() - before)
+"""
+
+
+def test_three_thousand_cells_take_a_fraction_of_their_bitmaps():
+    # RSS of a process of its own, because tracemalloc does not see what torch allocates.
+    ran = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    bitmaps = 3000 * 520 * 704 / 2**20
+    assert bitmaps > 1000
+    assert float(ran.stdout) < 64
 
 
 def test_no_cell_is_a_target_too():
