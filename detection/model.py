@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec
@@ -18,11 +17,11 @@ from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
-from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNConvFCHead, FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead, FastRCNNOutputLayers
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
-from detectron2.structures import Instances
 from torch import nn
 
+from detection.heads import CellHeads
 from detection.network import ModelConfig
 
 # detectron2 calls torch in ways that newer versions comment on; nobody who runs `detect` can act on that.
@@ -34,8 +33,6 @@ STRIDES = (4, 8, 16, 32)
 POOLED = 3  # regions are pooled from p2, p3 and p4
 # Box regression weights of the three cascade stages (Cascade R-CNN, section 4.2).
 STAGE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
-# Regions that go through the mask head at a time: 2,000 at once need gigabytes.
-MASK_CHUNK = 256
 
 
 def build_model(config: ModelConfig, seed: int = 0) -> GeneralizedRCNN:
@@ -64,20 +61,6 @@ def training_mode(model: GeneralizedRCNN) -> None:
     bottom_up = model.backbone.bottom_up
     if not any(parameter.requires_grad for parameter in bottom_up.parameters()):
         bottom_up.eval()
-
-
-class CellHeads(CascadeROIHeads):
-    """Cascade heads whose mask head takes detections in portions at test time."""
-
-    def _forward_mask(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> Any:
-        if self.training:
-            return super()._forward_mask(features, instances)
-        done = []
-        for number, found in enumerate(instances):
-            own = {name: features[name][number : number + 1] for name in self.mask_in_features}
-            portions = [found[start : start + MASK_CHUNK] for start in range(0, len(found), MASK_CHUNK)] or [found]
-            done.append(Instances.cat([super(CellHeads, self)._forward_mask(own, [part])[0] for part in portions]))
-        return done
 
 
 def _backbone(config: ModelConfig) -> FPN:
