@@ -17,7 +17,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for overlays/, labels/ and counts.csv.")],
     score: Annotated[
         float,
-        typer.Option(min=0, max=0.999, help="Keep cells of at least this score; lower finds more, also wrong ones."),
+        typer.Option(min=0, max=0.999, help="Least score of a cell that is kept; lower finds more, right and wrong."),
     ] = 0.5,
     tile: Annotated[
         int | None,

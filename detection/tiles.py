@@ -18,8 +18,10 @@ from policy_search.cells.instances import Instance
 
 # Tiles begin at multiples of it: the strides of the network then fall on the same pixels in every tile.
 GRID = 32
-# How far outside its core, in pixels, a tile's detection may be centred.
-SLACK = 16
+# How far outside its core a tile's detection may be centred: pixels, and at most this part of the overlap.
+SLACK, SLACK_PART = 16, 0.125
+# A detection that ends this near the edge of its tile, in pixels, may be a part of a larger cell.
+EDGE = 2
 # Two detections of different tiles are one cell when they share more than this part of the smaller one.
 SAME = 0.5
 # Longest side in pixels that is still taken in one piece when nobody says otherwise, and the tile used beyond it.
@@ -100,19 +102,27 @@ def merge(tiles: list[Tile], found: list[Detected], height: int, width: int) -> 
     scores: list[float] = []
     rank: list[tuple[bool, bool, float]] = []
     source: list[int] = []
+    slack = min(SLACK, SLACK_PART * _overlap_in(tiles))
     for index, (tile, (own, values)) in enumerate(zip(tiles, found, strict=True)):
         for cell, value in zip(own, values, strict=True):
             moved = Instance(1, cell.x0 + tile.frame[0], cell.y0 + tile.frame[1], cell.mask)
-            outside = _outside(moved, tile)
-            if outside < SLACK:
+            outside, cut = _outside(moved, tile), _is_cut(moved, tile, height, width)
+            # A part that is centred outside the core belongs to a cell that another tile sees better.
+            if outside == 0 or (outside < slack and not cut):
                 cells.append(moved)
                 scores.append(value)
-                rank.append((_is_cut(moved, tile, height, width), outside > 0, -value))
+                rank.append((cut, outside > 0, -value))
                 source.append(index)
     kept = _without_doubles(cells, source, sorted(range(len(cells)), key=lambda i: rank[i]))
     kept.sort(key=lambda i: -scores[i])
     numbered = [Instance(n, cells[i].x0, cells[i].y0, cells[i].mask) for n, i in enumerate(kept, start=1)]
     return Merged(numbered, [scores[i] for i in kept], sum(rank[i][0] for i in kept))
+
+
+def _overlap_in(tiles: list[Tile]) -> int:
+    """Twice the smallest distance from a core's inner border to the tile's edge; 0 without neighbours."""
+    inner = [a - b for tile in tiles for a, b in zip(tile.core[:2], tile.frame[:2], strict=True) if a > b]
+    return 2 * min(inner, default=0)
 
 
 def _outside(cell: Instance, tile: Tile) -> float:
@@ -125,14 +135,14 @@ def _outside(cell: Instance, tile: Tile) -> float:
 
 
 def _is_cut(cell: Instance, tile: Tile, height: int, width: int) -> bool:
-    """Whether a cell ends where its tile does, and the image does not."""
+    """Whether a cell ends about where its tile does, and the image does not."""
     x0, y0, x1, y1 = cell.box
     left, top, right, bottom = tile.frame
     return (
-        (x0 <= left and left > 0)
-        or (y0 <= top and top > 0)
-        or (x1 >= right and right < width)
-        or (y1 >= bottom and bottom < height)
+        (left > 0 and x0 < left + EDGE)
+        or (top > 0 and y0 < top + EDGE)
+        or (right < width and x1 > right - EDGE)
+        or (bottom < height and y1 > bottom - EDGE)
     )
 
 

@@ -11,7 +11,10 @@ from detection.tiles import GRID, Tile, find_in_tiles, merge, overlap_of, tile_f
 from policy_search.cells.instances import Instance
 
 
-@pytest.mark.parametrize(("height", "width", "tile"), [(520, 704, 256), (1000, 300, 512), (4000, 4000, 1024), (128, 128, 128), (769, 1025, 1024), (385, 384, 384)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("height", "width", "tile"),
+    [(520, 704, 256), (1000, 300, 512), (4000, 4000, 1024), (128, 128, 128), (769, 1025, 1024), (385, 384, 384)],
+)
 def test_cores_cover_every_pixel_once_and_lie_deep_in_their_tiles(height, width, tile):
     count = np.zeros((height, width), np.uint8)
     half = overlap_of(tile) // 2
