@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from detection.network import Frozen
 from detection.recipe import Recipe
+from detection.tiles import SMALLEST_TILE
 
 # Where and how a training runs, and what is done with it; the same training has the same result with other values.
 ELSEWHERE = frozenset({
@@ -129,6 +130,30 @@ class EvaluateConfig(Frozen):
     split: Literal["test", "val", "train"] = "test"
     out: Path | None = None
     device: str = "cpu"
+
+
+class PredictConfig(Frozen):
+    """Find cells in pictures.
+
+    Attributes:
+        images: files, folders or patterns.
+        score: cells of a lower score are left out.
+        tile: side of the tiles in pixels; 0 takes every image in one piece; None decides by its size.
+    """
+
+    images: tuple[str, ...]
+    weights: Path
+    out: Path
+    score: float = Field(0.5, ge=0, lt=1)
+    tile: int | None = Field(None, ge=0)
+    device: str = "cpu"
+
+    @field_validator("tile")
+    @classmethod
+    def _large_enough(cls, tile: int | None) -> int | None:
+        if tile and tile < SMALLEST_TILE:
+            raise ValueError(f"a tile needs at least {SMALLEST_TILE} pixels a side, or 0 for none")
+        return tile
 
 
 def digest(content: dict[str, Any]) -> str:

@@ -1,93 +1,97 @@
-"""A model on unaugmented test images: full frames in, COCO detections with RLE masks out, scores per cell type."""
+"""A model on unaugmented test images: full frames in, scores per cell type and per well out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from detectron2.modeling import GeneralizedRCNN
-from numpy.typing import NDArray
 
 from detection.checkpoint import load_checkpoint
+from detection.comparison import Comparison, file_stem
 from detection.config import EvaluateConfig
-from detection.mapper import to_channels
-from detection.masks import paste
+from detection.find import find_cells
 from detection.model import build_model
-from detection.scores import score
 from detection.store import Scores
-from policy_search.cells import CellDataset, resolve
-from policy_search.cells.dataset import coco_ground_truth
+from policy_search.cells import CellDataset, ImageRecord, resolve
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder, write_json
-from policy_search.cells.instances import Instance, encode_instance
-
-Detected = tuple[list[Instance], list[float]]
+from policy_search.cells.livecell import FileReader
 
 
-def find_cells(model: GeneralizedRCNN, image: NDArray[np.uint8]) -> Detected:
-    """Cells in one (H, W) or (H, W, 3) uint8 image, best first, with their scores. Ids count from 1.
+class Evaluation(NamedTuple):
+    """Scores of one model.
 
-    No mask ever covers more than its own box.
+    Attributes:
+        types: per cell type, over all its labelled images.
+        wells: per cell type, per well. A type with one well has one entry there, equal to its own.
+        synthetic: whether the images come from the demo culture.
     """
-    height, width = image.shape[:2]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            (found,) = model.inference([{"image": to_channels(image, len(model.pixel_mean))}], do_postprocess=False)
-    finally:
-        model.train(was_training)
-    boxes = found.pred_boxes.tensor.cpu().double().tolist()
-    masks = found.pred_masks[:, 0].float().cpu().numpy()
-    cells, scores = [], []
-    for box, mask, value in zip(boxes, masks, found.scores.tolist(), strict=True):
-        cell = paste(mask, tuple(box), height, width, len(cells) + 1)
-        if cell is not None:
-            cells.append(cell)
-            scores.append(value)
-    return cells, scores
 
+    types: dict[str, Scores]
+    wells: dict[str, dict[str, Scores]]
+    synthetic: bool
 
-def coco_results(detected: Detected, height: int, width: int, image_id: int) -> list[dict[str, Any]]:
-    """The cells of one image as COCO results."""
-    results = []
-    for cell, value in zip(*detected, strict=True):
-        rle = encode_instance(cell, height, width)
-        segmentation = {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
-        results.append({"image_id": image_id, "category_id": 1, "segmentation": segmentation, "score": value})
-    return results
+    def document(self) -> dict[str, Any]:
+        """What scores.json holds. `single_well` lists the types whose score says nothing about other wells."""
+        return {
+            "scores": {name: found.model_dump() for name, found in self.types.items()},
+            "wells": {
+                name: {well: found.model_dump() for well, found in wells.items()} for name, wells in self.wells.items()
+            },
+            "single_well": [name for name, wells in self.wells.items() if len(wells) == 1],
+            "synthetic": self.synthetic,
+        }
 
 
 def evaluate(
-    model: GeneralizedRCNN, dataset: CellDataset, report: Callable[[str], None] = lambda _: None
+    model: GeneralizedRCNN,
+    dataset: CellDataset,
+    report: Callable[[str], None] = lambda _: None,
+    *,
+    out: Path | None = None,
 ) -> dict[str, Scores]:
     """Scores per cell type of `dataset`, in its order; unlabelled images are left out.
 
     Args:
         report: called with a sentence per cell type.
+        out: folder for scores.json (also per well), detections/TYPE.json and ground_truth/TYPE.json.
     """
-    scores = {}
+    found = evaluate_wells(model, dataset, report, out=out)
+    if out:
+        write_json(out / "scores.json", found.document())
+    return found.types
+
+
+def evaluate_wells(
+    model: GeneralizedRCNN, dataset: CellDataset, report: Callable[[str], None], *, out: Path | None = None
+) -> Evaluation:
+    """Like `evaluate`, also per well; writes detections and ground truth under `out`, but no scores.json."""
+    found = Evaluation({}, {}, dataset.synthetic)
+    stems: list[str] = []
     for cell_type in dataset.cell_types:
-        records = [r for r in dataset.of_type(cell_type) if r.annotated]
+        records = [record for record in dataset.of_type(cell_type) if record.annotated]
         if not records:
             continue
-        report(f"testing on {cell_type}, {len(records)} image{'s' if len(records) > 1 else ''}")
-        detections: list[dict[str, Any]] = []
-        samples = []
-        for number, record in enumerate(records, start=1):
+        wells = len({record.well for record in records})
+        images = f"{len(records)} image{'s' if len(records) > 1 else ''}"
+        report(f"testing on {cell_type}, {images} of {wells} well{'s' if wells > 1 else ''}")
+        comparison = Comparison()
+        for record in records:
             sample = dataset.sample(record)
-            detections += coco_results(find_cells(model, sample.image), *sample.instances.shape, number)
-            samples.append(sample)
-        scores[cell_type] = score(coco_ground_truth(samples), detections)
-    return scores
+            comparison.add(sample, find_cells(model, sample.image), _file_name(dataset, record))
+        found.types[cell_type] = comparison.scores()
+        by_well = comparison.scores_by_well() if wells > 1 else {records[0].well: found.types[cell_type]}
+        found.wells[cell_type] = by_well
+        if out:
+            stems.append(file_stem(cell_type, stems))
+            comparison.write(out, stems[-1])
+    return found
 
 
-def run_evaluation(
-    config: EvaluateConfig, report: Callable[[str], None] = lambda _: None
-) -> tuple[dict[str, Scores], bool]:
-    """The command `detect evaluate`: scores per cell type, and whether the images are synthetic.
+def run_evaluation(config: EvaluateConfig, report: Callable[[str], None] = lambda _: None) -> Evaluation:
+    """The command `detect evaluate`: scores per cell type and well.
 
     Raises:
         InputError: weights, data or folder cannot be used.
@@ -99,10 +103,15 @@ def run_evaluation(
     out = require_writable_folder(config.out) if config.out else None
     model = build_model(checkpoint.config)
     model.load_state_dict(checkpoint.state)
-    scores = evaluate(model.to(config.device), dataset, report)
+    found = evaluate_wells(model.to(config.device), dataset, report, out=out)
     if out:
         write_json(out / "config.json", config.model_dump(mode="json"))
-        rows = {cell_type: found.model_dump() for cell_type, found in scores.items()}
         facts = {"weights": checkpoint.content_hash, "fingerprint": dataset.fingerprint(), "made": checkpoint.made}
-        write_json(out / "scores.json", {"scores": rows, "synthetic": dataset.synthetic, **facts})
-    return scores, dataset.synthetic
+        write_json(out / "scores.json", {**found.document(), **facts})
+    return found
+
+
+def _file_name(dataset: CellDataset, record: ImageRecord) -> str:
+    """Of the image's file; the demo culture has none, there it is the record's id."""
+    path = dataset.reader.files[record.id] if isinstance(dataset.reader, FileReader) else None
+    return path.name if path is not None else record.id

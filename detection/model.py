@@ -16,12 +16,13 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
-from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNConvFCHead, FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead, FastRCNNOutputLayers
 from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Instances
 from torch import nn
 
 from detection.backbone import build_backbone
+from detection.heads import CellHeads
 from detection.network import ModelConfig
 from detection.norm import norm_of
 from detection.proposals import CellRPN
@@ -33,8 +34,6 @@ warnings.filterwarnings("ignore", message=".*torch.meshgrid.*", category=UserWar
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}
 # Box regression weights of the three cascade stages (Cascade R-CNN, section 4.2).
 STAGE_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
-# Regions that go through the mask head at a time: 2,000 at once need gigabytes.
-MASK_CHUNK = 256
 
 
 def build_model(config: ModelConfig, seed: int = 0) -> GeneralizedRCNN:
@@ -137,20 +136,6 @@ def _in_pixels_of(found: Instances, size: tuple[int, int]) -> Instances:
     scaled.pred_boxes.scale(width / found.image_size[1], height / found.image_size[0])
     scaled.pred_boxes.clip(size)
     return scaled
-
-
-class CellHeads(CascadeROIHeads):
-    """Cascade heads whose mask head takes detections in portions at test time."""
-
-    def _forward_mask(self, features: dict[str, torch.Tensor], instances: list[Instances]) -> Any:
-        if self.training:
-            return super()._forward_mask(features, instances)
-        done = []
-        for number, found in enumerate(instances):
-            own = {name: features[name][number : number + 1] for name in self.mask_in_features}
-            portions = [found[start : start + MASK_CHUNK] for start in range(0, len(found), MASK_CHUNK)] or [found]
-            done.append(Instances.cat([super(CellHeads, self)._forward_mask(own, [part])[0] for part in portions]))
-        return done
 
 
 def _anchors(config: ModelConfig) -> DefaultAnchorGenerator:

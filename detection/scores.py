@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,10 @@ def coco_arrays(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) 
     with_boxes = [d for d in detections if "bbox" in d]
     if with_boxes:
         raise ValueError(f"{len(with_boxes)} detections carry a bbox: COCO would sort them by the area of their boxes")
-    truth = COCO(copy.deepcopy(ground_truth))
+    # The evaluator adds to the entries that it is given: it gets its own.
+    truth = COCO({**ground_truth, "annotations": _own(ground_truth["annotations"])})
     # An empty list of detections is a result, too: everything was missed.
-    found = truth.loadRes(copy.deepcopy(detections))
+    found = truth.loadRes(_own(detections))
     evaluation = COCOeval_faster(truth, found, iouType="segm", print_function=lambda *_: None)
     evaluation.params.maxDets = list(MAX_DETECTIONS)
     evaluation.params.areaRng = [list(limits) for limits in AREA_RANGES.values()]
@@ -40,7 +40,7 @@ def coco_arrays(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) 
 def score(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> Scores:
     """Scores of `detections` against `ground_truth` (see `coco_arrays` for both)."""
     arrays = coco_arrays(ground_truth, detections)
-    precision, recall = arrays["precision"][..., -1], arrays["recall"][..., -1]  # (T, R, K, A), (T, K, A)
+    precision, recall = arrays["precision"][..., -1], arrays["recall"]  # (T, R, K, A), (T, K, A, M)
     areas = list(AREA_RANGES)
     return Scores(
         ap=_mean(precision[:, :, :, areas.index("all")]),
@@ -49,11 +49,17 @@ def score(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> Sco
         aps=_mean(precision[:, :, :, areas.index("small")]),
         apm=_mean(precision[:, :, :, areas.index("medium")]),
         apl=_mean(precision[:, :, :, areas.index("large")]),
-        ar=_mean(recall[:, :, areas.index("all")]),
+        ar100=_mean(recall[:, :, areas.index("all"), 0]),
+        ar500=_mean(recall[:, :, areas.index("all"), 1]),
+        ar=_mean(recall[:, :, areas.index("all"), 2]),
         images=len(ground_truth["images"]),
         cells=len(ground_truth["annotations"]),
         detections=len(detections),
     )
+
+
+def _own(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**entry, "segmentation": dict(entry["segmentation"])} for entry in entries]
 
 
 def _mean(values: np.ndarray) -> float | None:

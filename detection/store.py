@@ -11,7 +11,9 @@ from detection.network import Frozen
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder
 
-SCHEMA = 1
+SCHEMA = 2
+# What later schemas added to the columns of schema 1. Rows from before have no value there.
+_ADDED = ("ar100", "ar500")
 
 
 class Scores(Frozen):
@@ -19,7 +21,8 @@ class Scores(Frozen):
 
     Attributes:
         ap: mean over IoU 0.50 … 0.95; ap50, ap75 at one IoU; aps, apm, apl over areas below 324, between, from 961 px².
-        ar: recall, mean over the same IoUs.
+        ar: recall, mean over the same IoUs; ar100, ar500 at the two smaller numbers of detections an image. These two
+            are None, too, in results stored before they were measured.
         images, cells, detections: how many were compared.
     """
 
@@ -30,6 +33,8 @@ class Scores(Frozen):
     apm: float | None
     apl: float | None
     ar: float | None
+    ar100: float | None = None
+    ar500: float | None = None
     images: int
     cells: int
     detections: int
@@ -80,6 +85,8 @@ _UPSERT = (
 class Store:
     """A file of results that several processes may write.
 
+    An older schema is read as it is and brought up to date by the first who writes.
+
     Args:
         path: made when it is missing, unless `create` is False.
 
@@ -97,12 +104,11 @@ class Store:
             require_writable_folder(self.path.parent)
         with self._connection() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA):
-                raise InputError(f"{self.path} has results of version {version}, this program knows {SCHEMA}")
+            if version > SCHEMA:
+                raise InputError(f"{self.path} has results of version {version}, this program knows up to {SCHEMA}")
             if create:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute(_CREATE)
-                connection.execute(f"PRAGMA user_version = {SCHEMA}")
+                _bring_up_to_date(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
@@ -122,6 +128,7 @@ class Store:
     def put(self, results: Sequence[Result]) -> None:
         """Write all rows or none; a row with the same key is replaced."""
         with self._connection() as connection:
+            _bring_up_to_date(connection)
             connection.executemany(_UPSERT, [result.model_dump() for result in results])
 
     def all(self) -> list[Result]:
@@ -136,3 +143,17 @@ class Store:
         with self._connection() as connection:
             rows = connection.execute(query, (source, policy_hash, seed, config_hash)).fetchall()
         return [Result.model_validate(dict(row)) for row in rows]
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Make the table, or add the columns that an older program did not know; others may try at the same time."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_CREATE)
+    there = {row["name"] for row in connection.execute("PRAGMA table_info(results)")}
+    for name in _ADDED:
+        if name not in there:
+            connection.execute(f"ALTER TABLE results ADD COLUMN {name}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.commit()

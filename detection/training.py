@@ -99,7 +99,7 @@ def fit(
             rate = config.lr * learning_rate(iteration, total, config)
             set_learning_rate(optimizer, rate)
             seed_regions(config.seed, iteration, ranks.rank())
-            losses = _step(model, network, batch, optimizer, scaler, config, iteration + 1)
+            losses = train_step(model, network, batch, optimizer, scaler, config, iteration + 1)
             agreed = ranks.mean({"stop": float(stop()), **losses}, model.device)
             stopping = agreed.pop("stop") > 0
             standing = standing._replace(iteration=iteration + 1)
@@ -128,7 +128,7 @@ def seed_regions(seed: int, iteration: int, rank: int) -> None:
     torch.manual_seed(int(value))
 
 
-def _step(
+def train_step(
     model: GeneralizedRCNN,
     network: nn.Module,
     batch: Any,

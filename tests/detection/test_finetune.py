@@ -225,11 +225,11 @@ def test_pretrain_writes_what_evaluate_reads(tmp_path):
     model = build_model(loaded.config, seed=1)
     model.load_state_dict(loaded.state)
     assert hash_state(model.state_dict()) == loaded.content_hash
-    scores, synthetic = detection.evaluate.run_evaluation(
+    found = detection.evaluate.run_evaluation(
         detection.evaluate.EvaluateConfig(weights=path, data="all", out=tmp_path / "scores")
     )
-    assert list(scores) == ["A172", "BT474"]
-    assert synthetic is False
+    assert list(found.types) == ["A172", "BT474"]
+    assert found.synthetic is False
     assert json.loads((tmp_path / "scores/scores.json").read_text())["scores"]["BT474"]["cells"] == 12
 
 

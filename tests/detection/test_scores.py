@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 pytest.importorskip("faster_coco_eval", reason="the detection extra is not installed: make setup")
 
+from detection.comparison import Comparison, file_stem
 from detection.livecell import AREA_RANGES, MAX_DETECTIONS
 from detection.scores import coco_arrays, score
 from policy_search.cells import CellDataset, Instance, InstanceMap
@@ -82,7 +85,7 @@ def test_arrays_equal_pycocotools(crowd):
     ours, theirs = coco_arrays(truth, found), reference(truth, found)
     assert ours["precision"].shape == (10, 101, 1, 4, 3)
     for name in ("precision", "recall"):
-        assert np.allclose(ours[name], theirs[name], atol=1e-12)
+        assert np.abs(ours[name] - theirs[name]).max() <= 1e-12
     assert (ours["precision"][0, :, 0, 0, 2] != ours["precision"][0, :, 0, 0, 0]).any()  # 100 are too few
 
 
@@ -90,13 +93,15 @@ def test_scores_are_means_of_the_right_slices(crowd):
     truth, found = coco_ground_truth(crowd), results_of(crowd, worn)
     precision, recall = (reference(truth, found)[name] for name in ("precision", "recall"))
     got = score(truth, found)
-    assert got.ap == pytest.approx(precision[:, :, 0, 0, 2].mean())
-    assert got.ap50 == pytest.approx(precision[0, :, 0, 0, 2].mean())
-    assert got.ap75 == pytest.approx(precision[5, :, 0, 0, 2].mean())
-    assert got.aps == pytest.approx(precision[:, :, 0, 1, 2].mean())
-    assert got.apm == pytest.approx(precision[:, :, 0, 2, 2].mean())
+    assert got.ap == pytest.approx(precision[:, :, 0, 0, 2].mean(), abs=1e-12)
+    assert got.ap50 == pytest.approx(precision[0, :, 0, 0, 2].mean(), abs=1e-12)
+    assert got.ap75 == pytest.approx(precision[5, :, 0, 0, 2].mean(), abs=1e-12)
+    assert got.aps == pytest.approx(precision[:, :, 0, 1, 2].mean(), abs=1e-12)
+    assert got.apm == pytest.approx(precision[:, :, 0, 2, 2].mean(), abs=1e-12)
     assert got.apl is None  # no ellipse is that large
-    assert got.ar == pytest.approx(recall[:, 0, 0, 2].mean())
+    recalls = [recall[:, 0, 0, limit].mean() for limit in range(3)]
+    assert [got.ar100, got.ar500, got.ar] == pytest.approx(recalls, abs=1e-12)
+    assert recalls[0] < recalls[1] == recalls[2]  # 100 are too few, 500 are enough here
     assert (got.images, got.cells, got.detections) == (2, 320, len(found))
     assert 0.1 < got.ap < got.ap50 < 1
 
@@ -126,3 +131,75 @@ def test_boxes_are_refused(crowd):
     found = [{**d, "bbox": [0, 0, 5, 5]} for d in results_of(crowd, worn)]
     with pytest.raises(ValueError, match="area of their boxes"):
         score(coco_ground_truth(crowd), found)
+
+
+def test_scores_are_those_of_faster_coco_eval_called_directly(crowd):
+    truth, found = coco_ground_truth(crowd), results_of(crowd, worn)
+    import faster_coco_eval
+
+    direct = faster_coco_eval.COCO(copy.deepcopy(truth))
+    evaluation = faster_coco_eval.COCOeval_faster(
+        direct, direct.loadRes(copy.deepcopy(found)), "segm", print_function=lambda *_: None
+    )
+    evaluation.params.maxDets = [100, 500, 2000]
+    evaluation.params.areaRng = [[0, 1e10], [0, 324], [324, 961], [961, 1e10]]
+    evaluation.params.areaRngLbl = ["all", "small", "medium", "large"]
+    evaluation.run()
+    got = score(truth, found)
+    ours = [got.ap, got.ap50, got.ap75, got.aps, got.apm, got.apl, got.ar100, got.ar500, got.ar]
+    assert [-1 if v is None else v for v in ours] == pytest.approx(list(evaluation.stats[:9]), abs=1e-12)
+
+
+def of_wells(samples: list[Sample], wells: list[str]) -> list[Sample]:
+    return [s._replace(record=replace(s.record, well=well)) for s, well in zip(samples, wells, strict=True)]
+
+
+def test_a_well_is_scored_as_if_its_images_were_alone():
+    samples = of_wells(samples_of(culture(images=3, cells=20)), ["B", "A", "B"])
+    comparison, found = Comparison(), []
+    for seed, sample in enumerate(samples):
+        rng = np.random.default_rng(seed)
+        cells = [worn(rng, cell) for cell in sample.instances]
+        kept = [cell for cell in cells if cell is not None]
+        found.append((kept, rng.random(len(kept)).tolist()))
+        comparison.add(sample, found[-1], f"{seed}.tif")
+    by_well = comparison.scores_by_well()
+    assert list(by_well) == ["B", "A"]
+    for well, members in {"B": [0, 2], "A": [1]}.items():
+        alone = Comparison()
+        for member in members:
+            alone.add(samples[member], found[member], "x")
+        assert by_well[well] == alone.scores()
+    assert comparison.scores() not in by_well.values()
+    assert by_well["A"].images == 1
+
+
+def test_written_files_give_the_same_numbers_to_pycocotools(crowd, tmp_path):
+    comparison = Comparison()
+    for number, sample in enumerate(crowd):
+        rng = np.random.default_rng(number)
+        kept = [cell for cell in (worn(rng, cell) for cell in sample.instances) if cell is not None]
+        comparison.add(sample, (kept, rng.random(len(kept)).tolist()), f"image{number}.tif")
+    comparison.write(tmp_path, "A172")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(tmp_path / "ground_truth/A172.json"))
+        detections = json.loads((tmp_path / "detections/A172.json").read_text())
+        evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "detections/A172.json")), "segm")
+        evaluation.params.maxDets = [100, 500, 2000]
+        evaluation.params.areaRng = [list(limits) for limits in AREA_RANGES.values()]
+        evaluation.params.areaRngLbl = list(AREA_RANGES)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    assert comparison.scores().ap == pytest.approx(evaluation.eval["precision"][:, :, 0, 0, 2].mean(), abs=1e-12)
+    assert [image["file_name"] for image in coco.dataset["images"]] == ["image0.tif", "image1.tif"]
+    assert {d["image_id"] for d in detections} == {1, 2}
+    # As one call of coco_ground_truth would give it, file names aside.
+    written = json.loads((tmp_path / "ground_truth/A172.json").read_text())
+    assert written["annotations"] == coco_ground_truth(crowd)["annotations"]
+
+
+def test_cell_types_become_file_names_that_differ():
+    assert file_stem("A172") == "A172"
+    assert file_stem("my cells/day 2") == "my_cells_day_2"
+    assert file_stem("../..") == "_"
+    assert file_stem("a172", ["A172", "a172_2"]) == "a172_3"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -70,6 +71,61 @@ def test_what_is_no_database_is_said_so(tmp_path):
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(InputError, match="version 99"):
         Store(tmp_path / "newer.sqlite")
+
+
+# As the first program made it: its statements, word for word.
+SCHEMA_1 = (
+    "ap", "ap50", "ap75", "aps", "apm", "apl", "ar", "images", "cells", "detections", "source", "policy_hash",
+    "policy", "seed", "config_hash", "cell_type", "seen", "train_fingerprint", "test_fingerprint", "synthetic",
+    "note", "date", "seconds", "versions",
+)  # fmt: skip
+
+
+def old_file(path, rows) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS results ({', '.join(SCHEMA_1)}, "
+            "PRIMARY KEY (source, policy_hash, policy, seed, config_hash, cell_type))"
+        )
+        connection.execute("PRAGMA user_version = 1")
+        for row in rows:
+            values = [getattr(row, name) for name in SCHEMA_1]
+            connection.execute(f"INSERT INTO results VALUES ({', '.join('?' * len(values))})", values)
+    connection.close()
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_results_of_the_first_schema_are_read_and_added_to(tmp_path, create):
+    path = tmp_path / "r.sqlite"
+    old = [result(), result(seed=1, ap50=None)]
+    old_file(path, old)
+    store = Store(path, create=create)
+    assert store.all() == old
+    assert store.find("A172", "p1", 1, "c1") == [old[1]]
+    new = result(seed=2, ar100=0.25, ar500=0.5)
+    store.put([new])
+    assert Store(path).all() == [*old, new]
+    store.put([result(ar100=0.125, ar500=0.25)])
+    assert [r.ar100 for r in store.all()] == [0.125, None, 0.25]
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 2
+
+
+def test_reading_an_old_file_does_not_change_it(tmp_path):
+    old_file(tmp_path / "r.sqlite", [result()])
+    before = (tmp_path / "r.sqlite").read_bytes()
+    assert Store(tmp_path / "r.sqlite", create=False).all() == [result()]
+    assert (tmp_path / "r.sqlite").read_bytes() == before
+
+
+def test_several_processes_may_bring_one_file_up_to_date(tmp_path):
+    for attempt in range(5):
+        path = tmp_path / f"{attempt}.sqlite"
+        old_file(path, [result()])
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda seed: Store(path).put([result(seed=seed, ar100=0.5)]), range(1, 9)))  # noqa: B023
+        assert len(Store(path).all()) == 9
 
 
 @pytest.fixture

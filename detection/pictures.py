@@ -1,0 +1,120 @@
+"""Pictures that a user names on the command line: files, folders and patterns, and an output name for each."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from policy_search.cells.errors import DataError, InputError
+from policy_search.cells.images import read_image, to_uint8
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+
+
+class Named(NamedTuple):
+    """An image file and the name, unique in its list, under which its results are stored."""
+
+    path: Path
+    name: str
+
+
+def pictures(wanted: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """Files behind what was typed, each once, in order; and a sentence for everything that names none.
+
+    A folder stands for the images directly in it, a pattern (`*`, `?`, `**`) for the images that match it.
+    """
+    found: dict[Path, Path] = {}
+    bad = []
+    for text in wanted:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            files = _images(path.iterdir())
+            if not files:
+                bad.append(f"{text} holds no image ({', '.join(SUFFIXES)})")
+        elif path.exists():
+            files = [path]
+        elif glob.has_magic(text):
+            files = _images(Path(match) for match in glob.glob(str(path), recursive=True))
+            if not files:
+                bad.append(f"no image matches {text}")
+        else:
+            files = []
+            bad.append(f"{text} does not exist")
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values()), bad
+
+
+def _images(paths: Iterable[Path]) -> list[Path]:
+    # Names that begin with a dot are other programs' notes (._x.tif of macOS), never pictures.
+    kept = (p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    return sorted(kept)
+
+
+def named(paths: Sequence[Path]) -> list[Named]:
+    """A name for each file: its own without suffix, with as many of its folders before it, and its suffix behind it, as
+    it takes to differ from the others on any file system."""
+    parts = [path.resolve().parts for path in paths]
+    depth = max(map(len, parts), default=0)
+    choices = [
+        [_name(p, folders, suffix) for folders in range(depth) for suffix in (False, True)] for p in parts
+    ]  # short names first
+    for _ in range(2 * depth):
+        now = [own[0].lower() for own in choices]
+        doubled = {name for name in now if now.count(name) > 1}
+        if not doubled:
+            break
+        choices = [own[1:] if own[0].lower() in doubled and len(own) > 1 else own for own in choices]
+    names: list[str] = []
+    for own in choices:
+        name, number = own[0], 2
+        while name.lower() in {n.lower() for n in names}:
+            name, number = f"{own[0]}_{number}", number + 1
+        names.append(name)
+    return [Named(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def _name(parts: tuple[str, ...], folders: int, suffix: bool) -> str:
+    file = Path(parts[-1])
+    before = [part.strip("/\\:") for part in parts[max(0, len(parts) - 1 - folders) : -1]]
+    return "_".join([*filter(None, before), file.stem, *([file.suffix[1:]] if suffix else [])])
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) uint8: like `policy_search.cells.images.read_image`, with two more kinds of TIFF.
+
+    16-bit colour is read, too, and a file of several pictures is refused instead of giving its first.
+
+    Raises:
+        InputError: not a picture, or several.
+    """
+    try:
+        with Image.open(path) as image:
+            pages = getattr(image, "n_frames", 1)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError):
+        pages = 0
+    if pages > 1:
+        raise InputError(f"{path} holds {pages} pictures: save each as a file of its own")
+    if pages == 0 and path.suffix.lower() in (".tif", ".tiff"):
+        return _deep_colour(path)
+    return read_image(path)
+
+
+def _deep_colour(path: Path) -> NDArray[np.uint8]:
+    """What Pillow cannot read: 16-bit RGB."""
+    try:
+        pixels = tifffile.imread(path)
+    except (OSError, ValueError, KeyError, IndexError, tifffile.TiffFileError) as error:
+        raise DataError(f"{path} cannot be read as an image ({str(error).splitlines()[0]})") from error
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        pixels = pixels[..., :3]
+    if pixels.size == 0 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise DataError(f"{path} has shape {pixels.shape}: expected one grey or RGB picture")
+    return to_uint8(pixels)
