@@ -19,9 +19,10 @@ from detection.config import PretrainConfig
 from detection.dataset import Crops, TrainingSet
 from detection.feature_cache import FeatureCache
 from detection.features import cached, own_part
-from detection.finetune import Watcher, fit
 from detection.mapper import batches
 from detection.model import build_model, freeze_bottom_up
+from detection.training import fit
+from detection.watcher import Watcher
 from policy_search.cells.errors import InputError
 from tests.detection.culture import MICRO, culture
 

@@ -54,8 +54,9 @@ def test_it_trains_to_the_same_weights(tmp_path):
     pytest.importorskip("detectron2", reason="detectron2 is not installed: make setup")
     from detection.checkpoint import hash_state
     from detection.config import PretrainConfig
-    from detection.finetune import Watcher, fit
     from detection.model import build_model
+    from detection.training import fit
+    from detection.watcher import Watcher
     from tests.detection.culture import MICRO
 
     def weights(images: TrainingSet) -> str:
