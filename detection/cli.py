@@ -24,8 +24,8 @@ def main() -> None:
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
-    except KeyboardInterrupt as stop:
-        sys.stderr.write(f"{stop}\n" if str(stop) else "interrupted\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
         raise SystemExit(130) from None
 
 

@@ -212,7 +212,7 @@ def _run_folder(data: str, policy: str, seed: int) -> Path:
 @contextmanager
 def _training(title: str) -> Iterator[Watcher]:
     """A progress bar with loss, AP50 and time left on a terminal, a line every tenth of the way elsewhere."""
-    from detection.failures import TrainingError
+    from detection.failures import TrainingError, TrainingInterrupted
     from detection.progress import Bar
     from detection.watcher import Watcher
 
@@ -223,3 +223,6 @@ def _training(title: str) -> Iterator[Watcher]:
         except TrainingError as error:
             sys.stderr.write(f"error: {error}\n")
             raise typer.Exit(1) from error
+        except TrainingInterrupted as stopped:
+            sys.stderr.write(f"{stopped}\n")
+            raise typer.Exit(130) from stopped

@@ -1,0 +1,24 @@
+"""`detect` with a preset small enough for tests: `python -m tests.detection.micro_detect pretrain …`."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from detection import cli, presets
+from detection.presets import Preset
+from detection.recipe import Recipe
+from tests.detection.culture import MICRO
+
+
+def main() -> None:
+    presets.PRESETS.clear()
+    presets.PRESETS["tiny"] = Preset(MICRO, Recipe(crop=64), Recipe(crop=64))
+    torch.set_num_threads(1)
+    sys.argv[0] = "detect"
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
