@@ -31,7 +31,7 @@ def predict(
 ) -> None:
     """Find, outline and count the cells in images.
 
-    TIFF, PNG or JPG; grey or colour; 8 or 16 bits. For each image: overlays/NAME.png shows the outlines, labels/NAME.tif
+    TIFF, PNG or JPG; grey or colour; 8 or 16 bits. For each image: overlays/NAME.png shows outlines, labels/NAME.tif
     holds one number a cell (0: background), counts.csv a row with the number of cells, their areas and the fraction of
     the image that they cover. If an image cannot be read, the others are done and the exit code is 2.
     """

@@ -194,10 +194,9 @@ def _recipe(preset: Recipe, device: str, *, sizes: str | None, precision: str | 
             raise InputError(f"--sizes: expected numbers of pixels by commas, or none, got {sizes!r}") from None
         if any(size < 1 for size in recipe["sizes"]):
             raise InputError(f"--sizes: every size must be at least 1 pixel, got {sizes!r}")
-    if precision is not None:
-        from detection.precision import resolve_precision
+    from detection.precision import resolve_precision
 
-        recipe["precision"] = resolve_precision(precision, device)
+    recipe["precision"] = resolve_precision(precision or "auto", device)
     return recipe
 
 

@@ -114,6 +114,14 @@ class FinetuneConfig(TrainConfig):
     feature_cache_gb: float = Field(20.0, gt=0)
     materialize: Path | None = None
 
+    @model_validator(mode="after")
+    def _comes_again(self) -> FinetuneConfig:
+        if self.feature_cache is not None and self.crop:
+            raise ValueError("feature_cache needs whole images (crop 0): a random crop hardly ever comes again")
+        if self.feature_cache is not None and self.unfreeze:
+            raise ValueError("feature_cache needs a frozen backbone: leave out unfreeze or the cache")
+        return self
+
     def identity(self, weights_hash: str, data_fingerprint: str, validation_fingerprint: str | None = None) -> str:
         """Hex digest of everything a result depends on besides source, policy and seed, which are keys of their own."""
         content = {k: v for k, v in self.training().items() if k != "seed"}

@@ -25,7 +25,9 @@ from detection.job import (
     validation_of,
     versions,
 )
+from detection.materialize import materialize
 from detection.model import build_model
+from detection.presets import preset
 from detection.resume import Identity
 from detection.store import Result, Store
 from detection.watcher import Watcher
@@ -58,7 +60,7 @@ def make_ready(config: FinetuneConfig) -> Ready:
     Raises:
         InputError: weights, policy, data or device cannot be used.
     """
-    base = base_weights(config.weights, None, config.allow)
+    base = base_weights(config.weights, preset(config.preset).network, config.allow)
     policy = load_policy(config.policy)
     source = labelled(resolve(config.data, "train", config.root))
     validation = validation_of(config)
@@ -71,7 +73,7 @@ def make_ready(config: FinetuneConfig) -> Ready:
     )
     job = Job(
         "finetune", config, base.config, base.state, not config.unfreeze, source, crops_of(images, config), validation,
-        identity,
+        identity, base.report,
     )  # fmt: skip
     return Ready(job, policy, config_hash, SELF_DONOR if donates_to_itself(source, augmenter) else "")
 
@@ -110,6 +112,9 @@ def finetune(config: FinetuneConfig, watcher: Watcher | None = None) -> Outcome:
     begin(job, watcher, note)
     write_json(out / "config.json", config.model_dump(mode="json"))
     policy.save(out / "policy.json")
+    if config.materialize is not None:
+        annotations = materialize(job.crops.images, config.materialize)
+        watcher.say(f"training set: {annotations} (trains the same with --factor 1 --policy none)")
     standing = train(job, prepare, watcher)
     _, weights = result_of(job, standing)
     model = build_model(weights.config)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ from detectron2.modeling import GeneralizedRCNN
 
 from detection import ranks
 from detection.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from detection.config import TrainConfig
+from detection.config import FinetuneConfig, TrainConfig
 from detection.dataset import Crops, TrainingSet
 from detection.failures import TrainingInterrupted
+from detection.features import FeatureCache, cached
 from detection.model import build_model, freeze_bottom_up
 from detection.network import ModelConfig
 from detection.precision import check_precision
@@ -39,6 +41,7 @@ class Job(NamedTuple):
     source, crops: the labelled images, and what is cut from them.
     validation: images that choose among the weights, or None.
     identity: of the training, for its state.
+    report: how weights from elsewhere were fitted, or nothing.
     """
 
     command: str
@@ -50,6 +53,7 @@ class Job(NamedTuple):
     crops: Crops
     validation: CellDataset | None
     identity: Identity
+    report: str = ""
 
     @property
     def state(self) -> StateFile:
@@ -72,7 +76,7 @@ class Job(NamedTuple):
                 f"\n{len(self.validation)} images of {config.validate_on} validate every {config.validate_every} "
                 f"iterations; the result is {BEST}, the weights with the best AP50 on them"
             )
-        return text
+        return f"{self.report}\n{text}" if self.report else text
 
 
 def crops_of(images: TrainingSet, config: TrainConfig, *, flip: bool = False) -> Crops:
@@ -167,14 +171,33 @@ def run(job: Job, watcher: Watcher, stop: Callable[[], bool] | None) -> Standing
             save_checkpoint(config.out / BEST, best, job.network, {**made, "validation": chosen})
 
         validation = Validation(config.validate_every, config.patience, lambda now: mean_ap50(now, images), keep)
-    # A cache of what the frozen bottom-up network gives out (config.feature_cache) goes around this call.
-    standing = fit(
-        model, job.crops, config, watcher=watcher, log_dir=config.out / "tensorboard", state=job.state,
-        validation=validation, stop=stop,
-    )  # fmt: skip
+    with frozen_features(job, model, watcher):
+        standing = fit(
+            model, job.crops, config, watcher=watcher, log_dir=config.out / "tensorboard", state=job.state,
+            validation=validation, stop=stop,
+        )  # fmt: skip
     if ranks.rank() == 0:
         save_checkpoint(config.out / LAST, model, job.network, {**made, "iterations": standing.iteration})
     return standing
+
+
+@contextmanager
+def frozen_features(job: Job, model: GeneralizedRCNN, watcher: Watcher) -> Iterator[None]:
+    """Within, a frozen bottom-up network sees image by image, and with a cache each image once: the same bits."""
+    if not job.frozen:
+        yield
+        return
+    cache = None
+    if isinstance(job.config, FinetuneConfig) and job.config.feature_cache is not None:
+        cache = FeatureCache(job.config.feature_cache, int(job.config.feature_cache_gb * 2**30), watcher.say)
+    with cached(model, cache):
+        yield
+    if cache is not None:
+        done = cache.stats()
+        watcher.say(
+            f"feature cache: {done.hits} of {done.hits + done.misses} images were there; "
+            f"{done.bytes / 2**30:.2f} GB in {cache.folder}"
+        )
 
 
 def model_of(job: Job) -> GeneralizedRCNN:

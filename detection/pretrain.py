@@ -32,7 +32,7 @@ def prepare(config: PretrainConfig) -> Job:
     )  # fmt: skip
     return Job(
         "pretrain", config, network, start.state if start else None, False, source,
-        crops_of(images, config, flip=config.flip), validation, identity,
+        crops_of(images, config, flip=config.flip), validation, identity, start.report if start else "",
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from detection import presets
-from detection.checkpoint import Checkpoint, load_checkpoint
+from detection.checkpoint import Checkpoint, backbone_state, hash_state, load_weights
 from detection.network import ModelConfig
 from policy_search.cells.errors import InputError
 
@@ -22,10 +22,7 @@ def base_weights(path: Path, network: ModelConfig | None, allow: tuple[str, ...]
     Raises:
         InputError: missing, damaged, or of another network.
     """
-    checkpoint = load_checkpoint(path)
-    if network is not None and checkpoint.config != network:
-        raise InputError(f"{path} holds another network than the preset: pretrain one with --preset, or leave it out")
-    return checkpoint
+    return load_weights(path, network, allow)
 
 
 def backbone_weights(path: Path, network: ModelConfig, allow: tuple[str, ...] = ()) -> Checkpoint:
@@ -38,13 +35,9 @@ def backbone_weights(path: Path, network: ModelConfig, allow: tuple[str, ...] = 
     Raises:
         InputError: missing, damaged, or of another network.
     """
-    checkpoint = load_checkpoint(path)
-    state = {name: tensor for name, tensor in checkpoint.state.items() if name.startswith(BOTTOM_UP)}
-    if checkpoint.config != network:
-        raise InputError(
-            f"{path} holds another network than the preset: choose weights of that preset, or leave them out"
-        )
-    return checkpoint._replace(state=state)
+    state, report = backbone_state(path, network, allow)
+    named = {BOTTOM_UP + name: tensor for name, tensor in state.items()}
+    return Checkpoint(network, named, {"command": "backbone", "file": path.name}, hash_state(named), report)
 
 
 def preset_name(checkpoint: Checkpoint, path: Path) -> str:
