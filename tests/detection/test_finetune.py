@@ -312,7 +312,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path, base):
     for changes, message in [
         ({"weights": tmp_path / "missing.pth"}, "no weights at"),
         ({"weights": tmp_path / "damaged.pth"}, "damaged"),
-        ({"weights": tmp_path / "foreign.pth"}, "not a weights file"),
+        ({"weights": tmp_path / "foreign.pth"}, "holds no named weights"),
         ({"policy": "fliip"}, "no policy file"),
         ({"device": "abacus"}, "cannot be used here"),
     ]:
