@@ -149,7 +149,7 @@ def test_other_weights_pixels_or_precision_are_no_hit(tmp_path):
         assert cache.stats().hits == 2
     with torch.no_grad():
         next(bottom_up.buffers()).sub_(1e-3)
-    assert all(torch.allclose(changed[n], direct) for n, direct in bottom_up(image).items())
+    assert all(torch.allclose(changed[n], direct, atol=1e-4) for n, direct in bottom_up(image).items())
     other = frozen(seed=1)
     with cached(other, cache):
         other.backbone.bottom_up(image)
