@@ -79,7 +79,9 @@ def random_boxes(instances: InstanceMap, rng: np.random.Generator) -> torch.Tens
     return torch.from_numpy(np.where(rng.random((count, 1)) < 0.3, boxes.round(), boxes).astype(np.float32))
 
 
-def test_mask_targets_of_any_box_equal_detectron2s():
+@pytest.mark.parametrize("portion", [1, 1 << 20])  # one box at a time: no larger neighbour widens its window
+def test_mask_targets_of_any_box_equal_detectron2s(monkeypatch, portion):
+    monkeypatch.setattr(detection.masks, "PORTION", portion)
     compared = ties = different = 0
     for seed in range(25):
         rng = np.random.default_rng(seed)
