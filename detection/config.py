@@ -93,7 +93,8 @@ class PredictConfig(Frozen):
     Attributes:
         images: files, folders or patterns.
         score: cells of a lower score are left out. At 0.3 a tiny model after minutes of training on a few images
-            counted about as many cells as there were; one trained for longer is surer, and a higher score leaves out doubts.
+            counted about as many cells as there were. One trained for longer is surer: a higher score then leaves out
+            doubtful ones.
         tile: side of the tiles in pixels; 0 takes every image in one piece; None decides by its size.
     """
 
