@@ -360,7 +360,7 @@ def test_masks_do_not_depend_on_the_size_of_a_portion(monkeypatch):
     model = build_model(MICRO.model_copy(update={"score_threshold": 0.0}))
     image = np.random.default_rng(1).integers(0, 255, (64, 64), dtype=np.uint8)
     whole = find_cells(model, image)[0]
-    monkeypatch.setattr("detection.model.MASK_CHUNK", 3)
+    monkeypatch.setattr("detection.heads.MASK_CHUNK", 3)
     parts = find_cells(model, image)[0]
     assert len(whole) > 3
     assert [c.box for c in whole] == [c.box for c in parts]
