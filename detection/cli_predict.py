@@ -17,23 +17,24 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for overlays/, labels/ and counts.csv.")],
     score: Annotated[
         float,
-        typer.Option(min=0, max=0.999, help="Least score of a cell that is kept; lower finds more, right and wrong."),
-    ] = 0.5,
+        typer.Option(min=0, max=0.999, help="Least score of a cell: lower finds more, right or wrong."),
+    ] = 0.3,
     tile: Annotated[
         int | None,
         typer.Option(
             min=0,
             help="Side of the tiles in pixels, at least 4 times the largest cell; 0: in one piece. "
-            "Default: 1024 for images longer than 1536.",
+            "Default: 768 for images longer than 1024.",
         ),
     ] = None,
     device: Device = "cpu",
 ) -> None:
     """Find, outline and count the cells in images.
 
-    TIFF, PNG or JPG; grey or colour; 8 or 16 bits. For each image: overlays/NAME.png shows outlines, labels/NAME.tif
-    holds one number a cell (0: background), counts.csv a row with the number of cells, their areas and the fraction of
-    the image that they cover. If an image cannot be read, the others are done and the exit code is 2.
+    TIFF, PNG or JPG; grey or colour; 8 or 16 bits. For each image, overlays/NAME.png shows the outlines,
+    labels/NAME.tif holds one number a cell (0 is background), and counts.csv has a row with the number of cells, their
+    areas in pixels and the fraction of the image that they cover. If an image cannot be read, the others are done and
+    the exit code is 2.
     """
     from detection.config import PredictConfig
 

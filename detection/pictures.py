@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -88,9 +88,9 @@ def _name(parts: tuple[str, ...], folders: int, suffix: bool) -> str:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) uint8: like `policy_search.cells.images.read_image`, with two more kinds of TIFF.
+    """(H, W) or (H, W, 3) uint8: like `policy_search.cells.images.read_image`, for files as users have them.
 
-    16-bit colour is read, too, and a file of several pictures is refused instead of giving its first.
+    16-bit colour keeps its depth until it is stretched; a file of several pictures is refused, not read in part.
 
     Raises:
         InputError: not a picture, or several.
@@ -98,23 +98,17 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             pages = getattr(image, "n_frames", 1)
+            deep_colour = image.mode in ("RGB", "RGBA", "RGBX") and ";16" in str(image.tile)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError):
-        pages = 0
+        pages, deep_colour = 1, False  # what is wrong is said below
     if pages > 1:
         raise InputError(f"{path} holds {pages} pictures: save each as a file of its own")
-    if pages == 0 and path.suffix.lower() in (".tif", ".tiff"):
-        return _deep_colour(path)
-    return read_image(path)
+    return _deep_colour(path) if deep_colour else read_image(path)
 
 
 def _deep_colour(path: Path) -> NDArray[np.uint8]:
-    """What Pillow cannot read: 16-bit RGB."""
-    try:
-        pixels = tifffile.imread(path)
-    except (OSError, ValueError, KeyError, IndexError, tifffile.TiffFileError) as error:
-        raise DataError(f"{path} cannot be read as an image ({str(error).splitlines()[0]})") from error
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        pixels = pixels[..., :3]
-    if pixels.size == 0 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
-        raise DataError(f"{path} has shape {pixels.shape}: expected one grey or RGB picture")
-    return to_uint8(pixels)
+    """16-bit colour, of which Pillow keeps the upper eight bits alone."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
+        raise DataError(f"{path} cannot be read as a 16-bit colour image: save it again, as grey or with 8 bits")
+    return to_uint8(np.ascontiguousarray(pixels[..., 2::-1]))  # BGR, perhaps with alpha, to RGB

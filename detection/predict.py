@@ -88,9 +88,10 @@ def run_prediction(config: PredictConfig, report: Callable[[str], None] = lambda
 
 
 def _sentence(made: Prediction, found: Merged, limit: int, pixels: int) -> str:
-    text = (
-        f"{made.path}: {made.counts.cells} cells, {100 * made.counts.foreground:.1f} % of {pixels / 1e6:.1f} megapixels"
-    )
+    share = f"{100 * made.counts.foreground:.1f} % of {pixels / 1e6:.1f} megapixels"
+    text = f"{made.path}: {made.counts.cells} cells, {share}"
+    if not found.cells:
+        text += "; nothing reaches the score, a lower --score may show more"
     if found.cut:
         text += f"; {found.cut} of them end at the edge of a tile: choose a larger --tile"
     if len(found.cells) == limit:

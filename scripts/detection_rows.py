@@ -85,7 +85,7 @@ def policy(request: dict[str, Any]) -> dict[str, Any]:
     masks = np.zeros((cells, height, width), np.uint8)
     for cell in instances:
         x0, y0, x1, y1 = cell.box
-        masks[cell.label - 1, y0:y1, x0:x1] = cell.mask
+        masks[cell.id - 1, y0:y1, x0:x1] = cell.mask
     results: dict[str, Any] = {}
 
     def layered(draw: int) -> None:
@@ -104,7 +104,7 @@ def policy(request: dict[str, Any]) -> dict[str, Any]:
         # A pixel of a mask stays a pixel of that mask, whatever lies above it.
         for cell in results["ours"][1]:
             x0, y0, x1, y1 = cell.box
-            other = np.asarray(results["theirs"]["masks"][cell.label - 1])
+            other = np.asarray(results["theirs"]["masks"][cell.id - 1])
             differing += int(other.sum()) != int(cell.mask.sum()) or not (other[y0:y1, x0:x1] == cell.mask).all()
     return {"seconds": times, "cells": cells, "layers": len(instances.layers), "differing_masks": differing}
 

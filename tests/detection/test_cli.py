@@ -13,7 +13,7 @@ from detection.store import Store
 from tests.detection.test_store import result
 
 runner = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"})
-COMMANDS = ["pretrain", "finetune", "evaluate", "table", "config"]
+COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "table", "config"]
 
 
 def run_main(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
@@ -46,6 +46,8 @@ def test_importing_the_command_line_loads_nothing_heavy():
         (["table", "--results", "missing.sqlite"], "no results at missing.sqlite"),
         (["evaluate", "--weights", "missing.pth"], "no weights at missing.pth"),
         (["evaluate", "--weights", "x.pth", "--split", "tset"], "--split: "),
+        (["predict", "a.tif", "--weights", "x.pth", "--out", "o", "--tile", "64"], "--tile: "),
+        (["predict", "a.tif", "--weights", "missing.pth", "--out", "o"], "no weights at missing.pth"),
         (["finetune", "--policy", "none", "--data", "A172", "--weights", "missing.pth"], "no weights at missing.pth"),
         (["pretrain", "--data", "demo/A127", "--out", "base"], "A127"),
         (["pretrain", "--data", "A172", "--out", "base", "--root", "missing"], "--root points at missing"),
