@@ -11,6 +11,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 pytest.importorskip("detectron2", reason="detectron2 is not installed: make setup")
 
@@ -222,6 +223,20 @@ def test_imagenet_weights_start_a_backbone(tmp_path, wrap):
     assert all(torch.equal(state[name], expected[name]) for name in expected)
     assert f"matched {len(expected)} of {len(expected)} weights" in report
     assert "left: " in report
+
+
+def test_torchvisions_resnet_starts_the_r50_backbone(tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    state, report = backbone_state(write(tmp_path, theirs.state_dict()), preset("r50").network)
+    assert "left: fc.weight, fc.bias" in report
+    ours = build_backbone(preset("r50").network).bottom_up.eval()
+    ours.load_state_dict(state)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
+        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x))))
+        torch.testing.assert_close(ours(image)["res5"], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_imagenet_weights_in_a_deformable_backbone_start_as_the_plain_one(tmp_path):
