@@ -116,6 +116,7 @@ def test_gradients_reach_everything_in_a_deformable_block():
     block = ResNeStBlock(
         16, 32, bottleneck_channels=8, stride=2, radix=2, cardinality=1, norm="BN", deform_groups=2
     ).train()
+    assert not any(parameter.any() for parameter in block.conv2_offset.parameters())  # from the undeformed grid
     block(torch.randn(2, 16, 12, 10)).square().mean().backward()
     for name, parameter in block.named_parameters():
         assert parameter.grad is not None, name
