@@ -50,6 +50,12 @@ def write(tmp_path, content, name="published.pth", **options):
     return tmp_path / name
 
 
+def wipe(path) -> None:
+    """Overwrite a file in place, as a program that writes it anew would."""
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_published_file_loads_by_name(tmp_path, zipped):
     content = published()
@@ -63,7 +69,8 @@ def test_a_published_file_loads_by_name(tmp_path, zipped):
     assert checkpoint.made == {"command": "foreign", "file": "published.pth", "iteration": 29999}
     assert f"matched {len(expected)} of {len(expected)} weights" in checkpoint.report
     assert "left: proposal_generator.anchor_generator.cell_anchors.0" in checkpoint.report
-    path.unlink()  # the state does not hang on the file
+    wipe(path)
+    assert hash_state(checkpoint.state) == checkpoint.content_hash  # the state does not hang on the file
     build_model(NARROW).load_state_dict(checkpoint.state)
 
 
@@ -132,6 +139,13 @@ def test_what_does_not_fit_is_named_and_refused_unless_allowed(tmp_path, change,
         assert torch.equal(tensor, (fresh if entry == name else expected)[entry]), entry
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    content = published()
+    content["model"]["roi_heads.mask_head.predictor.bias"] = torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(InputError, match="int64 for"):
+        load_weights(write(tmp_path, content), NARROW)
+
+
 def test_a_misspelt_allowance_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot allow 'shapes'"):
         load_weights(write(tmp_path, published()), NARROW, allow=("shapes",))
@@ -164,6 +178,10 @@ def test_our_own_files_need_no_preset_and_take_no_other(tmp_path):
     for checkpoint in (load_weights(path), load_weights(path, MICRO), load_checkpoint(path)):
         assert (checkpoint.config, checkpoint.made, checkpoint.report) == (MICRO, {"seed": 5}, "")
         assert checkpoint.content_hash == hash_state(build_model(MICRO, 5).state_dict())
+    kept = load_weights(path)
+    wipe(path)
+    assert hash_state(kept.state) == kept.content_hash
+    save_checkpoint(path, build_model(MICRO, 5), MICRO, {})
     with pytest.raises(InputError, match="another network than the preset"):
         load_weights(path, NARROW)
 
