@@ -163,7 +163,7 @@ def _own(content: Mapping[str, Any], source: Path) -> Checkpoint:
         made = json.loads(content["made"])
         # Out of the mapped file, which may be written anew while the model lives.
         state = {name: tensor.clone() for name, tensor in content["model"].items()}
-    except (AttributeError, TypeError, ValueError) as error:  # pydantic's and json's are ValueErrors
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # pydantic's and json's are ValueErrors
         raise InputError(
             f"{source} is damaged, or of a newer version ({type(error).__name__}): make it again"
         ) from error
@@ -171,7 +171,7 @@ def _own(content: Mapping[str, Any], source: Path) -> Checkpoint:
 
 
 def _tensors(content: Mapping[str, Any], source: Path) -> dict[str, Tensor]:
-    """The named tensors, wherever the writer put them; what wraps for several devices prefix is taken off."""
+    """The named tensors, wherever the writer put them, without the prefix that DataParallel adds."""
     for key in ("model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             content = content[key]

@@ -15,6 +15,8 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from policy_search.cells.errors import InputError
+
 NormLayer = Callable[[int], nn.Module] | str
 TAPS = 9  # of a 3x3 kernel
 REDUCTION = 4
@@ -82,6 +84,11 @@ class SplitAttention(nn.Module):
         """(B, C, H, W) → the same; `field` for a deformable convolution."""
         x = self.conv(x) if field is None else self.conv(x, field)
         splits = F.relu_(self.bn0(x)).chunk(self.radix, dim=1)
+        if len(x) == 1 and self.training and isinstance(self.bn1, nn.BatchNorm2d):
+            raise InputError(
+                "a ResNeSt backbone normalises one value per image and channel, so it trains on 2 images a batch or "
+                "more, got 1: raise --batch, or freeze the backbone"
+            )
         pooled = sum(splits).mean((2, 3), keepdim=True)  # (B, C, 1, 1)
         logits = self.fc2(F.relu_(self.bn1(self.fc1(pooled))))  # (B, C·radix, 1, 1)
         return sum(weight * split for weight, split in zip(self._weights(logits), splits, strict=True))

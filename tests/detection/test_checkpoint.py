@@ -11,6 +11,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 pytest.importorskip("detectron2", reason="detectron2 is not installed: make setup")
 
@@ -49,6 +50,12 @@ def write(tmp_path, content, name="published.pth", **options):
     return tmp_path / name
 
 
+def wipe(path) -> None:
+    """Overwrite a file in place, as a program that writes it anew would."""
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_published_file_loads_by_name(tmp_path, zipped):
     content = published()
@@ -62,7 +69,8 @@ def test_a_published_file_loads_by_name(tmp_path, zipped):
     assert checkpoint.made == {"command": "foreign", "file": "published.pth", "iteration": 29999}
     assert f"matched {len(expected)} of {len(expected)} weights" in checkpoint.report
     assert "left: proposal_generator.anchor_generator.cell_anchors.0" in checkpoint.report
-    path.unlink()  # the state does not hang on the file
+    wipe(path)
+    assert hash_state(checkpoint.state) == checkpoint.content_hash  # the state does not hang on the file
     build_model(NARROW).load_state_dict(checkpoint.state)
 
 
@@ -131,6 +139,13 @@ def test_what_does_not_fit_is_named_and_refused_unless_allowed(tmp_path, change,
         assert torch.equal(tensor, (fresh if entry == name else expected)[entry]), entry
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    content = published()
+    content["model"]["roi_heads.mask_head.predictor.bias"] = torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(InputError, match="int64 for"):
+        load_weights(write(tmp_path, content), NARROW)
+
+
 def test_a_misspelt_allowance_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot allow 'shapes'"):
         load_weights(write(tmp_path, published()), NARROW, allow=("shapes",))
@@ -163,6 +178,10 @@ def test_our_own_files_need_no_preset_and_take_no_other(tmp_path):
     for checkpoint in (load_weights(path), load_weights(path, MICRO), load_checkpoint(path)):
         assert (checkpoint.config, checkpoint.made, checkpoint.report) == (MICRO, {"seed": 5}, "")
         assert checkpoint.content_hash == hash_state(build_model(MICRO, 5).state_dict())
+    kept = load_weights(path)
+    wipe(path)
+    assert hash_state(kept.state) == kept.content_hash
+    save_checkpoint(path, build_model(MICRO, 5), MICRO, {})
     with pytest.raises(InputError, match="another network than the preset"):
         load_weights(path, NARROW)
 
@@ -222,6 +241,20 @@ def test_imagenet_weights_start_a_backbone(tmp_path, wrap):
     assert all(torch.equal(state[name], expected[name]) for name in expected)
     assert f"matched {len(expected)} of {len(expected)} weights" in report
     assert "left: " in report
+
+
+def test_torchvisions_resnet_starts_the_r50_backbone(tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    state, report = backbone_state(write(tmp_path, theirs.state_dict()), preset("r50").network)
+    assert "left: fc.weight, fc.bias" in report
+    ours = build_backbone(preset("r50").network).bottom_up.eval()
+    ours.load_state_dict(state)
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
+        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(x))))
+        torch.testing.assert_close(ours(image)["res5"], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_imagenet_weights_in_a_deformable_backbone_start_as_the_plain_one(tmp_path):

@@ -96,13 +96,26 @@ def test_networks_that_cannot_be_built_are_refused(changes, message):
         ModelConfig(**changes)
 
 
+@pytest.mark.parametrize(
+    ("norm", "part"),
+    [("norm", "backbone.bottom_up."), ("fpn_norm", "backbone.fpn_"), ("box_norm", "roi_heads.box_head."),
+     ("mask_norm", "roi_heads.mask_head.")],
+)  # fmt: skip
+def test_each_part_has_its_own_normalisation(norm, part):
+    fpn = MICRO.model_copy(update={"fpn": 32, "stem": 32, "stages": (32, 64, 96, 128), "box_conv_dim": 32,
+                                   "mask_dim": 32, "norm": "GN" if norm == "norm" else "BN", norm: "GN"})  # fmt: skip
+    groups = [name for name, module in build_model(fpn).named_modules() if isinstance(module, nn.GroupNorm)]
+    assert groups
+    assert all(name.startswith(part) for name in groups)
+
+
 class Square(nn.Module):
     """Heads that find one box, a known share of what they see."""
 
     def forward(self, images, features, proposals, targets):
         found = Instances(images.image_sizes[0])
         height, width = images.image_sizes[0]
-        found.pred_boxes = Boxes(torch.tensor([[0.25 * width, 0.5 * height, 0.75 * width, 1.0 * height]]))
+        found.pred_boxes = Boxes(torch.tensor([[0.25 * width, 0.5 * height, 0.75 * width, 1.2 * height]]))
         found.scores = torch.tensor([0.9])
         found.pred_masks = torch.ones(1, 1, 28, 28)
         return [found], {}
@@ -121,7 +134,7 @@ def test_images_are_resized_at_test_time_and_answers_are_in_their_pixels(height,
         (raw,) = model.inference([{"image": image}], do_postprocess=False)
         (pasted,) = model([{"image": image}])
     assert sizes[0] == tuple(-(-side // 32) * 32 for side in seen)  # padded to the pyramid's stride
-    expected = torch.tensor([[0.25 * width, 0.5 * height, 0.75 * width, float(height)]])
+    expected = torch.tensor([[0.25 * width, 0.5 * height, 0.75 * width, float(height)]])  # clipped
     torch.testing.assert_close(raw.pred_boxes.tensor, expected)
     assert raw.image_size == (height, width)
     assert raw.pred_masks.shape == (1, 1, 28, 28)

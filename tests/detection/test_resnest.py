@@ -15,6 +15,7 @@ from detection.foreign import backbone_names
 from detection.network import ModelConfig
 from detection.presets import preset
 from detection.resnest import ModulatedDeformConv, ResNeStBlock, SplitAttention
+from policy_search.cells.errors import InputError
 
 RESNEST_50 = ModelConfig(
     channels=3, block="resnest", stem=64, stages=(256, 512, 1024, 2048), blocks=(3, 4, 6, 3), radix=2
@@ -115,6 +116,7 @@ def test_gradients_reach_everything_in_a_deformable_block():
     block = ResNeStBlock(
         16, 32, bottleneck_channels=8, stride=2, radix=2, cardinality=1, norm="BN", deform_groups=2
     ).train()
+    assert not any(parameter.any() for parameter in block.conv2_offset.parameters())  # from the undeformed grid
     block(torch.randn(2, 16, 12, 10)).square().mean().backward()
     for name, parameter in block.named_parameters():
         assert parameter.grad is not None, name
@@ -139,6 +141,14 @@ def test_attention_of_a_group_weighs_the_splits_of_that_group(radix, cardinality
         place = group * (8 // cardinality) + channel
         expected[:, place] += weight * splits[:, split * 8 + place]
     torch.testing.assert_close(found, expected)
+
+
+def test_one_image_a_batch_is_refused_in_training_alone():
+    attention = SplitAttention(8, 2, 1, "BN", deformable=False)
+    with pytest.raises(InputError, match="2 images a batch or more, got 1"):
+        attention(torch.randn(1, 8, 6, 6))
+    assert attention(torch.randn(2, 8, 6, 6)).shape == (2, 8, 6, 6)
+    assert attention.eval()(torch.randn(1, 8, 6, 6)).shape == (1, 8, 6, 6)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
