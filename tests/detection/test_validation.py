@@ -165,9 +165,17 @@ def test_the_tested_weights_are_the_best(tmp_path, asked, monkeypatch):
     monkeypatch.setattr(detection.finetune, "evaluate", note)
     finetune(
         FinetuneConfig(
-            data="A172", weights=tmp_path / "base.pth", policy="none", iterations=4, crop=64, out=tmp_path / "run",
-            results=tmp_path / "r.sqlite", validate_on="A172", validate_every=2, evaluate="BT474",
-        )  # fmt: skip
+            data="A172",
+            weights=tmp_path / "base.pth",
+            policy="none",
+            iterations=4,
+            crop=64,
+            out=tmp_path / "run",
+            results=tmp_path / "r.sqlite",
+            validate_on="A172",
+            validate_every=2,
+            evaluate="BT474",
+        )
     )
     assert same(seen[0], tested[0])
     assert not same(seen[1], tested[0])
