@@ -57,7 +57,7 @@ def spread(work: Work, arguments: tuple[Any, ...], *, processes: int, device: st
     senders = [sender for _, sender in pipes]
     threads = max(torch.get_num_threads() // processes, 1)
     try:
-        with stop_wanted(lambda: setattr(stop, "value", 1)), _visible(device):
+        with stop_wanted(lambda: setattr(stop, "value", 1)), _environment(device):
             given = (work, arguments, senders, stop, threads)
             launch(_in_rank, processes, dist_url="auto", args=given, timeout=PATIENCE)
     except (ProcessRaisedException, ProcessExitedException) as error:
@@ -143,19 +143,22 @@ class _Listener(threading.Thread):
 
 
 @contextmanager
-def _visible(device: str) -> Iterator[None]:
-    """Hide GPUs from ranks on the CPU: detectron2 would have them talk through the GPUs' library."""
-    name = "CUDA_VISIBLE_DEVICES"
-    before = os.environ.get(name)
+def _environment(device: str) -> Iterator[None]:
+    """What the ranks find in their environment.
+
+    GPUs are hidden from ranks on the CPU: detectron2 would have them talk through the GPUs' library. detectron2 calls
+    torch in ways that newer versions comment on while it is imported; nobody who trains can act on that.
+    """
+    values = {"PYTHONWARNINGS": "ignore::FutureWarning", **({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        if device == "cpu":
-            os.environ[name] = ""
         yield
     finally:
-        if device == "cpu":
+        for name, value in before.items():
             os.environ.pop(name)
-            if before is not None:
-                os.environ[name] = before
+            if value is not None:
+                os.environ[name] = value
 
 
 def _sentence(failure: Exception, processes: int) -> str:

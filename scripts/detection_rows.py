@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from detection.feature_cache import FeatureCache
-from detection.features import cached
-from detection.precision import resolve_precision
 from detection_loops import Ours, Plain
 
 from detection.dataset import Crops, TrainingSet, labelled
+from detection.feature_cache import FeatureCache
+from detection.features import cached
 from detection.livecell import AREA_RANGES, MAX_DETECTIONS
 from detection.mapper import batches
 from detection.model import freeze_bottom_up, training_mode
 from detection.network import ModelConfig
+from detection.precision import resolve_precision
 from detection.presets import preset
 from detection.recipe import Recipe
 from detection.scores import coco_arrays

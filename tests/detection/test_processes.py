@@ -30,7 +30,7 @@ from detection.watcher import Watcher
 from policy_search.cells.errors import InputError
 from tests.detection.culture import MICRO, culture
 
-# Group normalisation: statistics of the halves would come into running averages, which have a test of their own.
+# Group normalisation: batch statistics of the halves would come into the running averages.
 NETWORK = MICRO.model_copy(update={"norm": "GN", "stages": (32, 64, 96, 128), "stem": 32})
 CONFIG = PretrainConfig(
     data="A172", out="unused", crop=64, iterations=3, batch=4, processes=2, optimizer="sgd", lr=0.01, clip=0,

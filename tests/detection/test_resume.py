@@ -145,7 +145,7 @@ def test_stopped_after_any_iteration_the_end_is_the_same(tmp_path, kind, precisi
 
             try:
                 fit(model, crops, config, watcher=Watcher(step=count), log_dir=None,
-                    state=StateFile(folder, {"a": 1}, 0), stop=lambda n=now, at=stop_at: n[0] + 1 == at)  # fmt: skip
+                    state=StateFile(folder, {"a": 1}, 0), stop=lambda now=now, k=stop_at: now[0] + 1 == k)  # fmt: skip
             except TrainingInterrupted:
                 assert now[0] == stop_at
         return hash_state(model.state_dict())
