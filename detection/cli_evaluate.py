@@ -8,12 +8,26 @@ from typing import Annotated
 
 import typer
 
-from detection.cli_options import Device, Results, Root, Weights, app, checked, console, needs_detectron2, show_scores
+from detection.cli_options import (
+    Allow,
+    Device,
+    ForeignPreset,
+    Results,
+    Root,
+    Weights,
+    app,
+    checked,
+    console,
+    needs_detectron2,
+    show_scores,
+)
 
 
 @app.command(epilog="Example: detect evaluate --weights runs/base/model.pth --data all")
 def evaluate(
     weights: Weights,
+    preset: ForeignPreset = None,
+    allow: Allow = None,
     data: Annotated[str, typer.Option(help="Types to test on: A172,BT474, all, demo/all, or a COCO file.")] = "all",
     root: Root = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
@@ -30,7 +44,17 @@ def evaluate(
     """
     from detection.config import EvaluateConfig
 
-    config = checked(EvaluateConfig, weights=weights, data=data, root=root, split=split, out=out, device=device)
+    config = checked(
+        EvaluateConfig,
+        weights=weights,
+        preset=preset,
+        allow=tuple(allow or ()),
+        data=data,
+        root=root,
+        split=split,
+        out=out,
+        device=device,
+    )
     with needs_detectron2():
         from detection.evaluate import run_evaluation
 

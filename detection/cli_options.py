@@ -54,7 +54,11 @@ ValidateOn = Annotated[
 ValidateEvery = Annotated[int, typer.Option(min=1, help="Iterations between two validations.")]
 Patience = Annotated[int, typer.Option(min=0, help="Validations without a better AP50 before the end; 0: no limit.")]
 Allow = Annotated[
-    list[str] | None, typer.Option(help="Accept this deviation in weights from elsewhere; may be given again.")
+    list[str] | None,
+    typer.Option(help="Accept in weights from elsewhere: missing, unexpected or shape; may be given again."),
+]
+ForeignPreset = Annotated[
+    str | None, typer.Option("--preset", help="Network of weights from elsewhere, such as livecell.")
 ]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare crops; they change no result.")]
 

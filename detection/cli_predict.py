@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from detection.cli_options import Device, Weights, app, checked, console, needs_detectron2
+from detection.cli_options import Allow, Device, ForeignPreset, Weights, app, checked, console, needs_detectron2
 
 
 @app.command(epilog="Example: detect predict plate1/*.tif --weights runs/base/model.pth --out cells")
@@ -24,9 +24,11 @@ def predict(
         typer.Option(
             min=0,
             help="Side of the tiles in pixels, at least 4 times the largest cell; 0: in one piece. "
-            "Default: 768 for images longer than 1024.",
+            "Default: 520 for images longer than 1024.",
         ),
     ] = None,
+    preset: ForeignPreset = None,
+    allow: Allow = None,
     device: Device = "cpu",
 ) -> None:
     """Find, outline and count the cells in images.
@@ -38,7 +40,17 @@ def predict(
     """
     from detection.config import PredictConfig
 
-    config = checked(PredictConfig, images=images, weights=weights, out=out, score=score, tile=tile, device=device)
+    config = checked(
+        PredictConfig,
+        images=images,
+        weights=weights,
+        preset=preset,
+        allow=tuple(allow or ()),
+        out=out,
+        score=score,
+        tile=tile,
+        device=device,
+    )
     with needs_detectron2():
         from detection.predict import run_prediction
 

@@ -59,7 +59,7 @@ def pretrain(
     root: Root = None,
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over all crops, instead of --iterations.")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Batches. Default: 1400.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Batches. Default: the preset's.")] = None,
     flip: Annotated[bool, typer.Option(help="Mirror and turn crops; the paper's base model sees them as they are.")] = (
         False
     ),
@@ -90,7 +90,7 @@ def pretrain(
 
     if epochs is not None and iterations is not None:
         raise InputError("--epochs and --iterations were both given: choose one")
-    length: dict[str, Any] = {"iterations": iterations} if iterations else {}
+    length: dict[str, Any] = {"iterations": iterations or preset_of(preset).iterations}
     if epochs is not None:
         length = {"epochs": epochs, "iterations": None}
     recipe = _recipe(

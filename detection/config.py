@@ -82,7 +82,7 @@ class PretrainConfig(TrainConfig):
     """
 
     weights: Path | None = None
-    iterations: int | None = Field(1400, ge=1)
+    iterations: int | None = Field(2400, ge=1)
     flip: bool = False
 
 
@@ -130,9 +130,16 @@ class FinetuneConfig(TrainConfig):
 
 
 class EvaluateConfig(Frozen):
-    """Test a model on unaugmented images."""
+    """Test a model on unaugmented images.
+
+    Attributes:
+        weights: a file of ours, or one from elsewhere with the `preset` whose network it fits.
+        allow: deviations that are accepted in a file from elsewhere.
+    """
 
     weights: Path
+    preset: str | None = None
+    allow: tuple[str, ...] = ()
     data: str = "all"
     root: Path | None = None
     split: Literal["test", "val", "train"] = "test"
@@ -145,14 +152,15 @@ class PredictConfig(Frozen):
 
     Attributes:
         images: files, folders or patterns.
-        score: cells of a lower score are left out. At 0.3 a tiny model after minutes of training on a few images
-            counted about as many cells as there were. One trained for longer is surer: a higher score then leaves out
-            doubtful ones.
+        weights, preset, allow: as in `EvaluateConfig`.
+        score: cells of a lower score are left out.
         tile: side of the tiles in pixels; 0 takes every image in one piece; None decides by its size.
     """
 
     images: tuple[str, ...]
     weights: Path
+    preset: str | None = None
+    allow: tuple[str, ...] = ()
     out: Path
     score: float = Field(0.3, ge=0, lt=1)
     tile: int | None = Field(None, ge=0)

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from detectron2.modeling import GeneralizedRCNN
 
-from detection.checkpoint import load_checkpoint
 from detection.comparison import Comparison, file_stem
 from detection.config import EvaluateConfig
 from detection.find import find_cells
 from detection.model import build_model
 from detection.store import Scores
+from detection.weights import weights_to_test
 from policy_search.cells import CellDataset, ImageRecord, resolve
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder, write_json
@@ -96,7 +96,9 @@ def run_evaluation(config: EvaluateConfig, report: Callable[[str], None] = lambd
     Raises:
         InputError: weights, data or folder cannot be used.
     """
-    checkpoint = load_checkpoint(config.weights)
+    checkpoint = weights_to_test(config.weights, config.preset, config.allow)
+    if checkpoint.report:
+        report(checkpoint.report)
     dataset = resolve(config.data, config.split, config.root)
     if not any(record.annotated for record in dataset):
         raise InputError(f"{config.data} has no labelled {config.split} image to test on")

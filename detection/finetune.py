@@ -25,7 +25,7 @@ from detection.job import (
     validation_of,
     versions,
 )
-from detection.materialize import materialize
+from detection.materialize import IMAGES, materialize
 from detection.model import build_model
 from detection.presets import preset
 from detection.resume import Identity
@@ -114,7 +114,10 @@ def finetune(config: FinetuneConfig, watcher: Watcher | None = None) -> Outcome:
     policy.save(out / "policy.json")
     if config.materialize is not None:
         annotations = materialize(job.crops.images, config.materialize)
-        watcher.say(f"training set: {annotations} (trains the same with --factor 1 --policy none)")
+        watcher.say(
+            f"training set: {annotations}; it trains the same with --data {annotations}:{annotations.parent / IMAGES} "
+            f"--policy none --factor 1 --eval {_tested(config, test)}"
+        )
     standing = train(job, prepare, watcher)
     _, weights = result_of(job, standing)
     model = build_model(weights.config)
@@ -161,6 +164,13 @@ def to_test_on(data: str, wanted: str, root: Path | None) -> CellDataset:
     if len(usable) == 0:
         raise InputError(f"there is no labelled test image for {name}: choose types that have one with --eval")
     return usable
+
+
+def _tested(config: FinetuneConfig, test: CellDataset) -> str:
+    """The test images as a value of --eval that does not depend on --data."""
+    if ".json" in config.data.lower():
+        return config.data
+    return ("demo/" if test.synthetic else "") + ",".join(test.cell_types)
 
 
 def _known(

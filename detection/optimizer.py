@@ -17,15 +17,17 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm,
 def learning_rate(iteration: int, total: int, recipe: Recipe) -> float:
     """Factor in (0, 1] on the highest rate for an iteration counted from 0.
 
-    A linear rise over `recipe.warmup` iterations, then a cosine from its end down to `FLOOR`, or two steps by ten at
-    7/12 and 8/12 of all iterations.
+    A linear rise over `recipe.warmup` iterations, but no more than a tenth of all; then a cosine from its end down to
+    `FLOOR`, or two steps by ten at 7/12 and 8/12 of all iterations.
     """
-    rise = min((iteration + 1) / (recipe.warmup + 1), 1.0)
+    # LIVECell's 1,000 iterations of 30,000 would be the whole of a short fine-tune.
+    warmup = min(recipe.warmup, total // 10)
+    rise = min((iteration + 1) / (warmup + 1), 1.0)
     if recipe.schedule == "steps":
         return rise * 0.1 ** ((12 * iteration >= 7 * total) + (12 * iteration >= 8 * total))
-    if iteration < recipe.warmup:
+    if iteration < warmup:
         return rise
-    progress = (iteration - recipe.warmup) / max(total - recipe.warmup, 1)
+    progress = (iteration - warmup) / max(total - warmup, 1)
     return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

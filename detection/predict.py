@@ -13,13 +13,13 @@ from detectron2.modeling import GeneralizedRCNN
 from numpy.typing import NDArray
 from PIL import Image
 
-from detection.checkpoint import load_checkpoint
 from detection.config import PredictConfig
 from detection.find import find_cells
 from detection.model import build_model
 from detection.overlay import Counts, counts, overlay, visible
 from detection.pictures import Named, named, pictures, read_picture
 from detection.tiles import Merged, find_in_tiles, tile_for
+from detection.weights import weights_to_test
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import replacing, require_writable_folder, write_json
 
@@ -53,7 +53,9 @@ def run_prediction(config: PredictConfig, report: Callable[[str], None] = lambda
         InputError: weights or folder cannot be used (nothing is written then), or some pictures cannot: the others are
             done, and the message names each that is not.
     """
-    checkpoint = load_checkpoint(config.weights)
+    checkpoint = weights_to_test(config.weights, config.preset, config.allow)
+    if checkpoint.report:
+        report(checkpoint.report)
     paths, bad = pictures(config.images)
     if not paths:
         raise InputError("; ".join(bad))

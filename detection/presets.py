@@ -10,11 +10,16 @@ from policy_search.cells.errors import InputError
 
 
 class Preset(NamedTuple):
-    """A network and how it is trained; every value of the recipes can be overridden on the command line."""
+    """A network and how it is trained; every value of the recipes can be overridden on the command line.
+
+    Attributes:
+        iterations: of a pretraining, unless its length is given.
+    """
 
     network: ModelConfig
     pretraining: Recipe
     finetuning: Recipe
+    iterations: int = 30_000  # LIVECell's
 
 
 _LIVECELL_HEADS = {
@@ -79,7 +84,7 @@ def _published(batch: int) -> Recipe:
 
 PRESETS: dict[str, Preset] = {
     # For processors: a half-width ResNet-18, one-convolution heads, few regions in training, every cell at test time.
-    "tiny": Preset(ModelConfig(), Recipe(), Recipe(lr=5e-4, warmup=20)),
+    "tiny": Preset(ModelConfig(), Recipe(), Recipe(lr=5e-4, warmup=20), iterations=2400),
     # ResNet-50 under LIVECell's heads.
     "r50": Preset(_R50, _published(16), _published(2)),
     # ResNeSt-200 with deformable convolutions: takes the published weights.

@@ -18,7 +18,7 @@ class Recipe(Frozen):
         sizes: shortest edges in pixels; each visit of an image draws one and resizes the image to it, keeping its
             aspect, before it is cropped. Empty: images as they are.
         optimizer: AdamW, or SGD with `momentum` (the published models).
-        lr: the highest learning rate, after `warmup` iterations of linear rise.
+        lr: the highest learning rate, after `warmup` iterations of linear rise (at most a tenth of all).
         schedule: `cosine` falls to 1 % of `lr`; `steps` divides it by ten at 7/12 and 8/12 of the way (LIVECell's
             17,500 and 20,000 of 30,000 iterations).
         clip: norm to which longer gradients are shortened; 0 leaves them.

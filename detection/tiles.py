@@ -24,10 +24,10 @@ SLACK, SLACK_PART = 16, 0.125
 EDGE = 2
 # Two detections of different tiles are one cell when they share more than this part of the smaller one.
 SAME = 0.5
-# Longest side in pixels that is still taken in one piece when nobody says otherwise, and the tile used beyond it. A
-# network proposes a fixed number of regions at a time: what it sees at once must not be much larger than a field of
-# LIVECell (520×704), or cells go without a proposal.
-WHOLE, TILE = 1024, 768
+# Longest side in pixels that is still taken in one piece when nobody says otherwise, and the tile used beyond it:
+# the height of LIVECell's images. A network proposes a fixed number of regions at a time, and some resize what they see
+# to a fixed height, so a piece should be about what they were trained on.
+WHOLE, TILE = 1024, 520
 SMALLEST_TILE = 4 * GRID
 
 

@@ -55,3 +55,12 @@ def preset_name(checkpoint: Checkpoint, path: Path) -> str:
             f"{path} holds a network of no preset ({', '.join(presets.PRESETS)}): it cannot be fine-tuned here"
         )
     return names[0]
+
+
+def weights_to_test(path: Path, preset: str | None, allow: tuple[str, ...] = ()) -> Checkpoint:
+    """A model to test or to use: a file of ours, or one from elsewhere that fits the named preset.
+
+    Raises:
+        InputError: unknown preset; or the file is missing, damaged, or of another network.
+    """
+    return load_weights(path, presets.preset(preset).network if preset else None, allow)

@@ -22,9 +22,10 @@ from detection.checkpoint import save_checkpoint
 from detection.config import PredictConfig, PretrainConfig
 from detection.dataset import Crops, TrainingSet
 from detection.find import find_cells
-from detection.finetune import Watcher, fit
 from detection.model import build_model
 from detection.predict import predict_image, run_prediction
+from detection.training import fit
+from detection.watcher import Watcher
 from policy_search.cells.errors import InputError
 from policy_search.cells.instances import Instance
 from tests.detection.culture import MICRO, culture
