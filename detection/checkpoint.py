@@ -64,13 +64,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return _own(content, source)
 
 
-def load_weights(path: str | Path, preset: ModelConfig | None = None, allow: Collection[str] = ()) -> Checkpoint:
+def load_weights(
+    path: str | Path, preset: ModelConfig | None = None, allow: Collection[str] = (), *, own: bool = False
+) -> Checkpoint:
     """Read any weights of a whole model: our own files, and detectron2's such as LIVECell's published ones.
 
     Args:
-        preset: the network; our own files carry theirs, and it must be this one.
+        preset: the network; our own files carry theirs, and it must be this one unless `own` says otherwise.
         allow: what may be wrong with a foreign file: "missing" (fresh weights stand in), "unexpected" (left),
             "shape" (fresh weights stand in).
+
+        own: a file of ours may hold any network.
 
     Returns:
         A checkpoint whose state has every entry of the network. Of a foreign file, `made` holds its name and, where
@@ -82,10 +86,10 @@ def load_weights(path: str | Path, preset: ModelConfig | None = None, allow: Col
     source = Path(path)
     content = _read(source)
     if _is_ours(content):
-        own = _own(content, source)
-        if preset is not None and own.config != preset:
+        mine = _own(content, source)
+        if not own and preset is not None and mine.config != preset:
             raise InputError(f"{source} holds another network than the preset: leave --preset out, or pretrain one")
-        return own
+        return mine
     if preset is None:
         raise InputError(f"{source} does not say which network it is for: name it, such as --preset livecell")
     found, left = _named(_tensors(content, source), source)

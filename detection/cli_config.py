@@ -31,5 +31,6 @@ def config(
             typer.echo(json.dumps(entry._asdict()))
         return
     # `echo`, not the console: what is printed can be kept as a file.
-    typer.echo(f"# preset {preset}\n")
-    typer.echo("\n\n".join(table(part, values) for part, values in chosen._asdict().items()))
+    typer.echo(f"# preset {preset}; pretraining takes {chosen.iterations} iterations\n")
+    parts = ("network", "pretraining", "finetuning")
+    typer.echo("\n\n".join(table(part, getattr(chosen, part)) for part in parts))

@@ -45,16 +45,9 @@ def evaluate(
     from detection.config import EvaluateConfig
 
     config = checked(
-        EvaluateConfig,
-        weights=weights,
-        preset=preset,
-        allow=tuple(allow or ()),
-        data=data,
-        root=root,
-        split=split,
-        out=out,
-        device=device,
-    )
+        EvaluateConfig, weights=weights, preset=preset, allow=tuple(allow or ()), data=data, root=root, split=split,
+        out=out, device=device,
+    )  # fmt: skip
     with needs_detectron2():
         from detection.evaluate import run_evaluation
 

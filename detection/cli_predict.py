@@ -41,16 +41,9 @@ def predict(
     from detection.config import PredictConfig
 
     config = checked(
-        PredictConfig,
-        images=images,
-        weights=weights,
-        preset=preset,
-        allow=tuple(allow or ()),
-        out=out,
-        score=score,
-        tile=tile,
-        device=device,
-    )
+        PredictConfig, images=images, weights=weights, preset=preset, allow=tuple(allow or ()), out=out, score=score,
+        tile=tile, device=device,
+    )  # fmt: skip
     with needs_detectron2():
         from detection.predict import run_prediction
 

@@ -60,7 +60,7 @@ def make_ready(config: FinetuneConfig) -> Ready:
     Raises:
         InputError: weights, policy, data or device cannot be used.
     """
-    base = base_weights(config.weights, preset(config.preset).network, config.allow)
+    base = base_weights(config.weights, preset(config.preset).network, config.allow, own=True)
     policy = load_policy(config.policy)
     source = labelled(resolve(config.data, "train", config.root))
     validation = validation_of(config)

@@ -12,17 +12,20 @@ from policy_search.cells.errors import InputError
 BOTTOM_UP = "backbone.bottom_up."
 
 
-def base_weights(path: Path, network: ModelConfig | None, allow: tuple[str, ...] = ()) -> Checkpoint:
+def base_weights(
+    path: Path, network: ModelConfig | None, allow: tuple[str, ...] = (), *, own: bool = False
+) -> Checkpoint:
     """The base model of a fine-tune.
 
     Args:
         network: that the file must hold; None takes the one that it names.
+        own: a file of ours may hold another.
         allow: deviations that are accepted in a file from elsewhere.
 
     Raises:
         InputError: missing, damaged, or of another network.
     """
-    return load_weights(path, network, allow)
+    return load_weights(path, network, allow, own=own)
 
 
 def backbone_weights(path: Path, network: ModelConfig, allow: tuple[str, ...] = ()) -> Checkpoint:

