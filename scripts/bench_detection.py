@@ -33,7 +33,8 @@ def parts(row: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         "test": "all" if real else "demo/all",
     }  # fmt: skip
     if row == "policy":
-        return {"policy": {**common, "repeats": 7}}
+        # One thread, as in a worker of a data loader.
+        return {"policy": {**common, "threads": 1, "repeats": 15}}
     if row == "evaluation":
         return {"evaluation": {**common, "images": 200, "cells": 300}}
     if row == "iteration":
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help="which of them, by commas")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=3, help="iterations of the large networks")
-    parser.add_argument("--iterations", type=int, default=1000, help="of each training that compares AP50")
+    parser.add_argument("--iterations", type=int, default=800, help="of each training that compares AP50")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     wanted = options.rows.split(",")

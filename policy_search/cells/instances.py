@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from policy_search.cells.errors import DataError
 from policy_search.cells.outlines import outline
@@ -130,24 +131,18 @@ class InstanceMap:
 
     @cached_property
     def _table(self) -> NDArray[np.int64]:
-        """(N, 7) int64, by id: id, layer, x0, y0, x1, y1, area. One pass over the foreground pixels of each layer."""
+        """(N, 7) int64, by id: id, layer, x0, y0, x1, y1, area."""
         rows = []
         for index, layer in enumerate(self.layers):
-            ys, xs = np.nonzero(layer)
-            if len(ys) == 0:
-                continue
-            labels = layer[ys, xs]
-            size = int(labels.max()) + 1
-            area = np.bincount(labels, minlength=size)
-            x0, y0 = np.full(size, self.shape[1], np.int64), np.full(size, self.shape[0], np.int64)
-            x1, y1 = np.zeros(size, np.int64), np.zeros(size, np.int64)
-            np.minimum.at(x0, labels, xs)
-            np.maximum.at(x1, labels, xs + 1)
-            # ys is sorted (row-major order), so first and last occurrence give the rows: much cheaper than ufunc.at
-            y1[labels] = ys + 1
-            y0[labels[::-1]] = ys[::-1]
+            area = _counts(layer)
             ids = np.flatnonzero(area)
-            rows.append(np.stack([ids, np.full_like(ids, index), x0[ids], y0[ids], x1[ids], y1[ids], area[ids]], 1))
+            if len(ids) == 0:
+                continue
+            # Signed types are what scipy reads without a copy; labels above 32,767 need a wider one.
+            signed = layer.view(np.int16) if len(area) <= np.iinfo(np.int16).max else layer.astype(np.int32)
+            found = ndimage.find_objects(signed)
+            boxes = [(x.start, y.start, x.stop, y.stop) for y, x in (found[label - 1] for label in ids.tolist())]
+            rows.append(np.column_stack([ids, np.full_like(ids, index), np.array(boxes), area[ids]]))
         if not rows:
             return np.zeros((0, 7), np.int64)
         table = np.concatenate(rows)
@@ -215,8 +210,20 @@ class InstanceMap:
 
     def drop_specks(self, min_area: int) -> InstanceMap:
         """Without the instances under `min_area` pixels (what a crop or a paste leaves of a cell at its border)."""
-        small = self.areas() < min_area
-        return self.select(self.ids[~small]) if small.any() else self
+        areas = np.zeros(MAX_ID + 1, np.int64)
+        for layer in self.layers:
+            area = _counts(layer)
+            areas[: len(area)] += area
+        if not ((areas > 0) & (areas < min_area)).any():
+            return self
+        return self.select(np.flatnonzero(areas >= max(min_area, 1)))
+
+
+def _counts(layer: LabelPlane) -> NDArray[np.int64]:
+    """Pixels of each label, 0 for the background."""
+    counts = np.bincount(layer.ravel())
+    counts[0] = 0
+    return counts
 
 
 def encode_instance(instance: Instance, height: int, width: int) -> Rle:
