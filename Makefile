@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo bench-search bench-study test lint format clean
+.PHONY: setup demo bench-search bench-study bench-detection test lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -28,6 +28,10 @@ bench-search: $(READY)
 bench-study: $(READY)
 	$(BIN)/python scripts/install_postgres.py
 	$(BIN)/python scripts/bench_study.py $(if $(RECORD),--record)
+
+# LIVECELL_ROOT=FOLDER takes real images; RECORD=1 writes the result file. About an hour on two cores.
+bench-detection: $(READY)
+	$(BIN)/python scripts/bench_detection.py $(if $(RECORD),--record)
 
 test: lint
 	$(BIN)/python scripts/install_postgres.py

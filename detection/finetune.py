@@ -29,6 +29,7 @@ from detection.materialize import IMAGES, materialize
 from detection.model import build_model
 from detection.presets import preset
 from detection.resume import Identity
+from detection.sole_user import sole_user
 from detection.store import Result, Store
 from detection.watcher import Watcher
 from detection.weights import base_weights
@@ -109,16 +110,17 @@ def finetune(config: FinetuneConfig, watcher: Watcher | None = None) -> Outcome:
         return Outcome(renamed, skipped=True)
 
     out = require_writable_folder(config.out)
-    begin(job, watcher, note)
-    write_json(out / "config.json", config.model_dump(mode="json"))
-    policy.save(out / "policy.json")
-    if config.materialize is not None:
-        annotations = materialize(job.crops.images, config.materialize)
-        watcher.say(
-            f"training set: {annotations}; it trains the same with --data {annotations}:{annotations.parent / IMAGES} "
-            f"--policy none --factor 1 --eval {_tested(config, test)}"
-        )
-    standing = train(job, prepare, watcher)
+    with sole_user(out):
+        begin(job, watcher, note)
+        write_json(out / "config.json", config.model_dump(mode="json"))
+        policy.save(out / "policy.json")
+        if config.materialize is not None:
+            annotations = materialize(job.crops.images, config.materialize)
+            watcher.say(
+                f"training set: {annotations}; it trains the same with --policy none --factor 1 "
+                f"--data {annotations}:{annotations.parent / IMAGES} --eval {_tested(config, test)}"
+            )
+        standing = train(job, prepare, watcher)
     _, weights = result_of(job, standing)
     model = build_model(weights.config)
     model.load_state_dict(weights.state)

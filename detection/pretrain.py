@@ -8,6 +8,7 @@ from detection.config import PretrainConfig
 from detection.dataset import TrainingSet, labelled
 from detection.job import Job, begin, check_place, crops_of, identity_of, result_of, train, validation_of
 from detection.presets import preset
+from detection.sole_user import sole_user
 from detection.watcher import Watcher
 from detection.weights import backbone_weights
 from policy_search.cells import resolve
@@ -48,9 +49,10 @@ def pretrain(config: PretrainConfig, watcher: Watcher | None = None) -> Path:
     watcher = watcher or Watcher()
     job = prepare(config)
     out = require_writable_folder(config.out)
-    begin(job, watcher)
-    write_json(out / "config.json", config.model_dump(mode="json"))
-    standing = train(job, prepare, watcher)
+    with sole_user(out):
+        begin(job, watcher)
+        write_json(out / "config.json", config.model_dump(mode="json"))
+        standing = train(job, prepare, watcher)
     path, _ = result_of(job, standing)
     job.state.remove()
     return path
