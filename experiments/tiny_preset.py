@@ -77,13 +77,13 @@ def report(facts: dict[str, Any]) -> str:
     lines = [
         "# The `tiny` preset, from scratch on a few real images",
         "",
-        f"{facts['date']}, commit {facts['commit']}, {facts['cores']} cores, torch {facts['versions']['torch']}. Written "
-        "by `python experiments/tiny_preset.py --root LIVECELL_FOLDER --record`.",
+        f"{facts['date']}, commit {facts['commit']}, {facts['cores']} cores, torch {facts['versions']['torch']}. "
+        "Written by `python experiments/tiny_preset.py --root LIVECELL_FOLDER --record`.",
         "",
         "Real LIVECell images: six train (one each of A172, BT474, Huh7 and MCF7, two of SKOV3), one of each type is",
         "tested. Splits are not LIVECell's own; do not compare with published scores. Test AP50; flips only,",
-        f"{first['iterations']} iterations of two crops of 256 × 256, {first['precision']}; seconds are those of the whole "
-        "command.",
+        f"{first['iterations']} iterations of two crops of 256 × 256, {first['precision']}; seconds are those of the "
+        "whole command.",
         "",
         head,
         "|---|" + "---:|" * (len(types) + 1),
@@ -97,8 +97,8 @@ def report(facts: dict[str, Any]) -> str:
         "",
         f"Below the trial network on the mean of the seeds: {', '.join(below) or 'no type'}.",
         "",
-        "SHSY5Y has no training image: long thin cells are not learnt from the others. MCF7's test image lacks annotated",
-        "cells, so correct detections count as false there.",
+        "SHSY5Y has no training image: long thin cells are not learnt from the others. MCF7's test image lacks",
+        "annotated cells, so correct detections count as false there.",
         "",
     ]
     return "\n".join(lines)
