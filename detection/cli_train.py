@@ -196,7 +196,7 @@ def _recipe(preset: Recipe, device: str, *, sizes: str | None, precision: str | 
             raise InputError(f"--sizes: every size must be at least 1 pixel, got {sizes!r}")
     from detection.precision import resolve_precision
 
-    recipe["precision"] = resolve_precision(precision or "auto", device)
+    recipe["precision"] = resolve_precision(precision or preset.precision, device)
     return recipe
 
 

@@ -24,6 +24,7 @@ class TrainConfig(Recipe):
     """What pretrain and finetune share.
 
     Attributes:
+        precision: settled; `auto` is resolved by the command line.
         data: the source, as typed for `--data`.
         out: folder of the results.
         epochs: an epoch sees every image as often as crops cover it (ceil(H·W / crop²)).
@@ -39,6 +40,7 @@ class TrainConfig(Recipe):
         allow: deviations that are accepted in weights from elsewhere.
     """
 
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     data: str
     out: Path
     root: Path | None = None

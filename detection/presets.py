@@ -78,13 +78,15 @@ def _published(batch: int) -> Recipe:
     """LIVECell's schedule: SGD at 0.02 for batches of 16, in proportion for others; whole images at six sizes."""
     return Recipe(
         batch=batch, crop=0, sizes=(440, 480, 520, 560, 580, 620), optimizer="sgd", lr=0.02 * batch / 16, momentum=0.9,
-        warmup=1000, schedule="steps", weight_decay=1e-4, clip=0,
+        warmup=1000, schedule="steps", weight_decay=1e-4, clip=0, precision="auto",
     )  # fmt: skip
 
 
 PRESETS: dict[str, Preset] = {
     # For processors: a half-width ResNet-18, one-convolution heads, few regions in training, every cell at test time.
-    "tiny": Preset(ModelConfig(), Recipe(), Recipe(lr=5e-4, warmup=20), iterations=2400),
+    "tiny": Preset(
+        ModelConfig(), Recipe(precision="auto"), Recipe(lr=5e-4, warmup=20, precision="auto"), iterations=2400
+    ),
     # ResNet-50 under LIVECell's heads.
     "r50": Preset(_R50, _published(16), _published(2)),
     # ResNeSt-200 with deformable convolutions: takes the published weights.

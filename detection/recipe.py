@@ -22,7 +22,8 @@ class Recipe(Frozen):
         schedule: `cosine` falls to 1 % of `lr`; `steps` divides it by ten at 7/12 and 8/12 of the way (LIVECell's
             17,500 and 20,000 of 30,000 iterations).
         clip: norm to which longer gradients are shortened; 0 leaves them.
-        precision: of the arithmetic in the network; weights stay float32.
+        precision: of the arithmetic in the network; weights stay float32. `auto` is what the device is good at: bf16
+            where it has instructions for it, else fp16 on a GPU and fp32 on a processor.
     """
 
     batch: int = Field(2, ge=1)
@@ -35,4 +36,4 @@ class Recipe(Frozen):
     schedule: Literal["cosine", "steps"] = "cosine"
     weight_decay: float = Field(0.05, ge=0)
     clip: float = Field(5.0, ge=0)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
