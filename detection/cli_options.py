@@ -26,7 +26,7 @@ C = TypeVar("C", bound=BaseModel)
 
 Data = Annotated[str, typer.Option(help="A172 (any LIVECell type, or several by commas), demo/A172, or a COCO file.")]
 Root = Annotated[Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")]
-Weights = Annotated[Path, typer.Option(help="model.pth of a pretrain or finetune.")]
+Weights = Annotated[Path, typer.Option(help="model.pth of a pretrain or finetune; published weights with --preset.")]
 Results = Annotated[Path, typer.Option(help="Database of results.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Iterations = Annotated[int | None, typer.Option(min=1, help="Instead of --epochs.")]
