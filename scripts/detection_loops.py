@@ -12,9 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detection.optimizer import learning_rate, optimizer_of, set_learning_rate
-from detection.precision import float32_heads, scaler_of
-from detection.training import seed_regions, train_step
 from detectron2.engine.train_loop import SimpleTrainer
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.proposal_generator import RPN
@@ -23,7 +20,10 @@ from detectron2.utils.events import EventStorage
 
 from detection.model import build_model, training_mode
 from detection.network import ModelConfig
+from detection.optimizer import learning_rate, optimizer_of, set_learning_rate
+from detection.precision import float32_heads, scaler_of
 from detection.recipe import Recipe
+from detection.training import seed_regions, train_step
 
 Batch = list[dict[str, Any]]
 
