@@ -39,24 +39,44 @@ def cached(model: Any, cache: FeatureCache | None) -> Iterator[None]:
     bottom_up = model.backbone.bottom_up
     if any(parameter.requires_grad for parameter in bottom_up.parameters()):
         raise InputError("features can be kept for a frozen backbone only: leave out --unfreeze or the cache")
-    before = bottom_up.__dict__.get("forward")
-    # An attribute of the object goes before the method of its class; it is no module, so no name changes.
-    bottom_up.forward = _ImageByImage(bottom_up, int(model.backbone.size_divisibility) or 1, cache)
+    alone = _ImageByImage(bottom_up, int(model.backbone.size_divisibility) or 1, cache)
+    preprocess = model.preprocess_image
+
+    def preprocess_image(inputs: list[dict[str, Any]]) -> Any:
+        images = preprocess(inputs)
+        alone.sizes = list(images.image_sizes)
+        return images
+
+    with _replaced(bottom_up, "forward", alone), _replaced(model, "preprocess_image", preprocess_image):
+        yield
+
+
+@contextmanager
+def _replaced(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+    """Another method for one object. An attribute of the object goes before the method of its class; it is no module,
+    so no name of a weight changes."""
+    before = module.__dict__.get(name)
+    setattr(module, name, value)
     try:
         yield
     finally:
         if before is None:
-            del bottom_up.forward
+            delattr(module, name)
         else:
-            bottom_up.forward = before
+            setattr(module, name, before)
 
 
 class _ImageByImage:
-    """Stands for the forward pass of a frozen network: (B, C, H, W) → named features (B, c, h, w)."""
+    """Stands for the forward pass of a frozen network: (B, C, H, W) → named features (B, c, h, w).
+
+    Attributes:
+        sizes: (height, width) of each image of the next batch, without padding. None: of the whole batch.
+    """
 
     def __init__(self, network: nn.Module, divisor: int, cache: FeatureCache | None) -> None:
         self._network, self._compute = network, network.forward
         self._divisor, self._cache = divisor, cache
+        self.sizes: list[tuple[int, int]] | None = None
         self._stamp: tuple[tuple[int, int], ...] = ()
         self._weights = ""
 
@@ -64,7 +84,9 @@ class _ImageByImage:
     def __call__(self, images: torch.Tensor) -> Tensors:
         if self._network.training:
             raise InputError("the frozen backbone is in training mode: its statistics would follow the batch")
-        own = [own_part(image[None], self._divisor) for image in images]
+        sizes = self.sizes or [tuple(images.shape[2:])] * len(images)
+        self.sizes = None
+        own = [own_part(image[None], size, self._divisor) for image, size in zip(images, sizes, strict=True)]
         return assemble([self._features(image) for image in own], [image.shape[2] for image in own], images.shape)
 
     def _features(self, image: torch.Tensor) -> Tensors:
@@ -96,16 +118,11 @@ class _ImageByImage:
         return self._weights
 
 
-def own_part(image: torch.Tensor, divisor: int) -> torch.Tensor:
-    """One image (1, C, H, W) without the zeros that a larger neighbour in its batch asked for; sides stay multiples
-    of `divisor`. Zero is the mean grey value, and no image ends in whole rows or columns of exactly that; if one did,
-    they would be taken for padding each time."""
-    used = image[0].ne(0).any(dim=0)
-    sides = []
-    for line in (used.any(dim=1), used.any(dim=0)):
-        last = int(line.nonzero().max()) + 1 if bool(line.any()) else 1
-        sides.append(min(-(-last // divisor) * divisor, len(line)))
-    return image[:, :, : sides[0], : sides[1]].contiguous()
+def own_part(image: torch.Tensor, size: tuple[int, int], divisor: int) -> torch.Tensor:
+    """One image (1, C, H, W) of `size` without the padding that a larger neighbour in its batch asked for; sides stay
+    multiples of `divisor`, as long as the batch has them."""
+    rows, columns = (-(-side // divisor) * divisor for side in size)
+    return image[:, :, :rows, :columns].contiguous()
 
 
 def assemble(parts: list[Tensors], heights: list[int], shape: torch.Size) -> Tensors:

@@ -81,6 +81,7 @@ def test_features_are_those_of_each_image_alone_and_zero_outside_it():
     batch[0, :, :64, :96], batch[1] = small[0], large[0]
     alone = [bottom_up(small), bottom_up(large)]
     with cached(model, None):
+        bottom_up.forward.sizes = [(61, 96), (96, 128)]
         together = bottom_up(batch)
     for name, whole in together.items():
         h, w = alone[0][name].shape[2:]
@@ -99,12 +100,27 @@ def test_features_are_those_of_each_image_alone_and_zero_outside_it():
 
 
 def test_own_part_is_a_multiple_that_holds_the_image():
-    image = torch.zeros(1, 1, 128, 160)
-    assert own_part(image, 32).shape == (1, 1, 32, 32)
-    image[0, 0, 64, 31] = 1
-    assert own_part(image, 32).shape == (1, 1, 96, 32)
-    image[0, 0, 3, 159] = -1
-    assert own_part(image, 32).shape == (1, 1, 96, 160)
+    image = torch.zeros(1, 1, 100, 160)
+    assert own_part(image, (1, 1), 32).shape == (1, 1, 32, 32)
+    assert own_part(image, (65, 32), 32).shape == (1, 1, 96, 32)
+    assert own_part(image, (98, 160), 32).shape == (1, 1, 100, 160)
+
+
+def test_pixels_of_the_mean_are_pixels():
+    """A border of exactly the mean grey value is 0 for the network, but it is no padding."""
+    model = frozen()
+    for name, parameter in model.backbone.bottom_up.named_parameters():
+        if name.endswith("norm.bias"):  # a network that has learnt answers to nothing with something
+            parameter.data.fill_(0.1)
+    image = torch.full((1, 64, 64), 128, dtype=torch.uint8)
+    image[:, :20, :20] = 90
+    with torch.no_grad():
+        expected = model.backbone.bottom_up(model.preprocess_image([{"image": image}]).tensor)
+    with cached(model, None), torch.no_grad():
+        found = model.backbone.bottom_up(model.preprocess_image([{"image": image}]).tensor)
+    for name, features in expected.items():
+        assert torch.equal(found[name], features)
+        assert features[:, :, -1].abs().sum() > 0
 
 
 def test_the_model_is_as_it_was_afterwards(tmp_path):
@@ -114,6 +130,7 @@ def test_the_model_is_as_it_was_afterwards(tmp_path):
         assert list(model.state_dict()) == names
         assert "forward" in vars(model.backbone.bottom_up)
     assert "forward" not in vars(model.backbone.bottom_up)
+    assert "preprocess_image" not in vars(model)
     with cached(model, None):
         outer = model.backbone.bottom_up.forward
         with cached(model, FeatureCache(tmp_path, MB)):
