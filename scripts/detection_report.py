@@ -75,18 +75,13 @@ def report(facts: Mapping[str, Any], *, synthetic: bool) -> str:
         "",
         f"Wall seconds, median (range). Both sides of a row in turn, in one process. Training images: {cells}.",
     ]
-    if "policy" in rows:
-        lines += ["", *_policy(rows)]
-    if "evaluation" in rows:
-        lines += ["", *_evaluation(rows)]
-    if "iteration" in rows:
-        lines += ["", *_iteration(rows)]
-    if "cache" in rows:
-        lines += ["", *_cache(rows)]
-    if "tiny" in rows:
-        lines += ["", *_tiny(rows)]
-    if "memory" in rows:
-        lines += ["", *_memory(rows)]
+    sections = {
+        "policy": _policy, "evaluation": _evaluation, "iteration": _iteration, "cache": _cache, "tiny": _tiny,
+        "memory": _memory,
+    }  # fmt: skip
+    for row, section in sections.items():
+        if row in rows:
+            lines += ["", *section(rows)]
     if any(name.startswith("quality") for name in rows):
         lines += ["", *_quality(rows, cells)]
     return "\n".join([*lines, ""])
@@ -218,8 +213,8 @@ def _quality(rows: Mapping[str, Any], cells: str) -> list[str]:
     return [
         *lines,
         "",
-        f"Ours minus detectron2's, mean over types: {', '.join(f'{gain:+.3f}' for gain in gains)}; "
-        f"on average {statistics.fmean(gains):+.3f}.",
+        f"Ours minus detectron2's, mean over types: {', '.join(f'{gain:+.3f}' for gain in gains)}; on average "
+        f"{statistics.fmean(gains):+.3f}, standard error {statistics.stdev(gains) / len(gains) ** 0.5:.3f}.",
     ]
 
 
