@@ -84,7 +84,7 @@ class PretrainConfig(TrainConfig):
     """
 
     weights: Path | None = None
-    iterations: int | None = Field(2400, ge=1)
+    iterations: int | None = Field(3000, ge=1)
     flip: bool = False
 
 

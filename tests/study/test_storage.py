@@ -192,12 +192,13 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         "import os, sys, time; from policy_search.study.storage import open_storage\n"
         "storage = open_storage(sys.argv[1])\n"
         "child = os.fork()\n"
-        "if not child: time.sleep(30); os._exit(0)\n"
+        "if not child: print('child', flush=True); time.sleep(30); os._exit(0)\n"
         "print(child, flush=True); time.sleep(30)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+    # Both speak, in any order: then the child has let go of what it inherited.
+    child = max(int(line) for line in (parent.stdout.readline(), parent.stdout.readline()) if line != "child\n")
     try:
         with pytest.raises(InputError, match=f"process {parent.pid} "):
             open_storage(url)
