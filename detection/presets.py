@@ -85,7 +85,7 @@ def _published(batch: int) -> Recipe:
 PRESETS: dict[str, Preset] = {
     # For processors: a half-width ResNet-18, one-convolution heads, few regions in training, every cell at test time.
     "tiny": Preset(
-        ModelConfig(), Recipe(precision="auto"), Recipe(lr=5e-4, warmup=20, precision="auto"), iterations=2400
+        ModelConfig(), Recipe(precision="auto"), Recipe(lr=5e-4, warmup=20, precision="auto"), iterations=3000
     ),
     # ResNet-50 under LIVECell's heads.
     "r50": Preset(_R50, _published(16), _published(2)),

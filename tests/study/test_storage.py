@@ -192,8 +192,8 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         "import os, sys, time; from policy_search.study.storage import open_storage\n"
         "storage = open_storage(sys.argv[1])\n"
         "child = os.fork()\n"
-        "if not child: print('child', flush=True); time.sleep(30); os._exit(0)\n"
-        "print(child, flush=True); time.sleep(30)"
+        "if not child: os.write(1, b'child\\n'); time.sleep(30); os._exit(0)\n"
+        "os.write(1, b'%d\\n' % child); time.sleep(30)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, url], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
