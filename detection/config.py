@@ -155,8 +155,8 @@ class PredictConfig(Frozen):
     Attributes:
         images: files, folders or patterns.
         weights, preset, allow: as in `EvaluateConfig`.
-        score: cells of a lower score are left out. 0.3 gave the best F1 on two validation images of LIVECell (BT474,
-            MCF7) for a tiny model of 2,400 iterations; a model trained for longer may want another.
+        score: cells of a lower score are left out. The default is that of the best F1 on two validation images
+            (experiments/results/prediction.md); a model trained for longer may want another.
         tile: side of the tiles in pixels; 0 takes every image in one piece; None decides by its size.
     """
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 PIXEL_MEAN = 128.0
 PIXEL_STD = 11.578
 
+# Height and width of every image.
+HEIGHT, WIDTH = 520, 704
+
 # COCO's 100 detections an image is far below a field of cells: a perfect prediction of 600 cells scores 0.168 there.
 MAX_DETECTIONS: tuple[int, int, int] = (100, 500, 2000)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ from detectron2.modeling import GeneralizedRCNN
 from numpy.typing import NDArray
 from PIL import Image
 
+from detection.comparison import Detected
 from detection.config import PredictConfig
 from detection.find import find_cells
+from detection.livecell import HEIGHT, WIDTH
 from detection.model import build_model
 from detection.overlay import Counts, counts, overlay, visible
 from detection.pictures import Named, named, pictures, read_picture
@@ -41,9 +44,34 @@ def predict_image(model: GeneralizedRCNN, image: NDArray[np.uint8], tile: int | 
         tile: side of the tiles in pixels; 0 takes the image in one piece; None decides by its size.
     """
     size = tile_for(*image.shape[:2]) if tile is None else tile
+
+    def find(part: NDArray[np.uint8]) -> Detected:
+        with proposals_by_area(model, part.shape[0] * part.shape[1]):
+            return find_cells(model, part)
+
     if not size or max(image.shape[:2]) <= size:
-        return Merged(*find_cells(model, image), 0)
-    return find_in_tiles(lambda part: find_cells(model, part), image, size)
+        return Merged(*find(image), 0)
+    return find_in_tiles(find, image, size)
+
+
+@contextmanager
+def proposals_by_area(model: GeneralizedRCNN, pixels: int) -> Iterator[None]:
+    """Within, the limits on proposals are those of the configuration for a picture of LIVECell's size, and in
+    proportion for any other number of pixels.
+
+    They are numbers an image. Without this a tile would be given as many regions as the whole picture, and count cells
+    that the picture in one piece leaves out.
+    """
+    network = model.proposal_generator
+    before = network.pre_nms_topk, network.post_nms_topk
+    share = pixels / (HEIGHT * WIDTH)
+    network.pre_nms_topk, network.post_nms_topk = (
+        {**limits, False: max(round(limits[False] * share), 1)} for limits in before
+    )
+    try:
+        yield
+    finally:
+        network.pre_nms_topk, network.post_nms_topk = before
 
 
 def run_prediction(config: PredictConfig, report: Callable[[str], None] = lambda _: None) -> list[Prediction]:

@@ -48,7 +48,7 @@ def parts(row: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         return {
             f"quality_{side}_{seed}": {**common, "side": side, "seed": seed, "iterations": options.iterations}
             for seed in SEEDS
-            for side in ("theirs", "ours")
+            for side in ("theirs", "fp32", "ours")
         }
     return {row: {**common, "repeats": 50 if row == "tiny" else options.repeats}}
 

@@ -46,10 +46,14 @@ def summary(row: str, found: Mapping[str, Any]) -> str:
     return f"{row:<11} mean AP50, ours - detectron2's loop: {', '.join(f'{gain:+.3f}' for gain in gains)}"
 
 
-def differences(found: Mapping[str, Any]) -> list[float]:
-    """Mean AP50 over types of our loop minus that of detectron2's, for each seed."""
-    seeds = sorted(name.removeprefix("quality_ours_") for name in found if name.startswith("quality_ours_"))
-    return [mean_ap50(found[f"quality_ours_{s}"]) - mean_ap50(found[f"quality_theirs_{s}"]) for s in seeds]
+def seeds_of(found: Mapping[str, Any]) -> list[str]:
+    """The seeds of the trainings that compare AP50."""
+    return sorted(name.removeprefix("quality_ours_") for name in found if name.startswith("quality_ours_"))
+
+
+def differences(found: Mapping[str, Any], side: str = "ours") -> list[float]:
+    """Mean AP50 over types of a side minus that of detectron2's loop, for each seed."""
+    return [mean_ap50(found[f"quality_{side}_{s}"]) - mean_ap50(found[f"quality_theirs_{s}"]) for s in seeds_of(found)]
 
 
 def mean_ap50(cell: Mapping[str, Any]) -> float:
@@ -192,8 +196,7 @@ def _memory(rows: Mapping[str, Any]) -> list[str]:
 
 
 def _quality(rows: Mapping[str, Any], cells: str) -> list[str]:
-    gains = differences(rows)
-    seeds = sorted(name.removeprefix("quality_ours_") for name in rows if name.startswith("quality_ours_"))
+    seeds = seeds_of(rows)
     first = rows[f"quality_ours_{seeds[0]}"]
     types = [name for name, value in first["ap50"].items() if value is not None]
     lines = [
@@ -206,16 +209,22 @@ def _quality(rows: Mapping[str, Any], cells: str) -> list[str]:
         "|---|---|" + "---:|" * (len(types) + 2),
     ]
     for seed in seeds:
-        for side, text in (("theirs", "detectron2's, fp32"), ("ours", "ours")):
+        for side, text in (
+            ("theirs", "detectron2's, fp32"),
+            ("fp32", "ours, fp32"),
+            ("ours", "ours, 16 bits where the CPU has them"),
+        ):
             cell = rows[f"quality_{side}_{seed}"]
             values = " | ".join(f"{cell['ap50'][name]:.3f}" for name in types)
             lines.append(f"| {seed} | {text} | {values} | {mean_ap50(cell):.3f} | {cell['cpu']:.0f} |")
-    return [
-        *lines,
-        "",
-        f"Ours minus detectron2's, mean over types: {', '.join(f'{gain:+.3f}' for gain in gains)}; on average "
-        f"{statistics.fmean(gains):+.3f}, standard error {statistics.stdev(gains) / len(gains) ** 0.5:.3f}.",
-    ]
+    for side, text in (("ours", "Ours"), ("fp32", "Ours in fp32")):
+        gains = differences(rows, side)
+        lines += [
+            "",
+            f"{text} minus detectron2's, mean over types: {', '.join(f'{gain:+.3f}' for gain in gains)}; on average "
+            f"{statistics.fmean(gains):+.3f}, standard error {statistics.stdev(gains) / len(gains) ** 0.5:.3f}.",
+        ]
+    return lines
 
 
 def _shape(row: Mapping[str, Any]) -> str:

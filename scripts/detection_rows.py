@@ -261,8 +261,9 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
 
     network, recipe = preset("tiny")[0], preset("tiny").pretraining
     seed, total = request["seed"], request["iterations"]
-    kind = {"theirs": Plain, "ours": Ours}[request["side"]]
-    precision = "fp32" if request["side"] == "theirs" else BEST
+    # "fp32" is our loop in the other's arithmetic: what bf16 alone changes.
+    kind = Plain if request["side"] == "theirs" else Ours
+    precision = BEST if request["side"] == "ours" else "fp32"
     loop = kind(network, recipe.model_copy(update={"precision": precision}), seed)
     images = TrainingSet(source(request), None, seed, factor=1)
     crops = Crops(images, recipe.crop, seed, total * recipe.batch, flip=True)

@@ -23,7 +23,7 @@ from detection.config import PredictConfig, PretrainConfig
 from detection.dataset import Crops, TrainingSet
 from detection.find import find_cells
 from detection.model import build_model
-from detection.predict import predict_image, run_prediction
+from detection.predict import predict_image, proposals_by_area, run_prediction
 from detection.training import fit
 from detection.watcher import Watcher
 from policy_search.cells.errors import InputError
@@ -168,22 +168,36 @@ def test_the_threshold_reaches_the_network(tmp_path, weights, monkeypatch):
 def test_when_an_image_is_cut_into_tiles(monkeypatch, tile, parts):
     calls = []
     monkeypatch.setattr(detection.predict, "find_cells", lambda _, part: calls.append(part.shape) or ([], []))
-    predict_image(None, np.zeros((300, 400), np.uint8), tile)
+    predict_image(build_model(MICRO), np.zeros((300, 400), np.uint8), tile)
     assert len(calls) == parts
     with pytest.raises(ValueError, match="at least 128 pixels"):
         PredictConfig(images=["a"], weights="w", out="o", tile=64)
 
 
+def test_limits_on_proposals_go_by_area():
+    """260 × 352 pixels are a quarter of LIVECell's image."""
+    model = build_model(MICRO)
+    network = model.proposal_generator
+    before = dict(network.pre_nms_topk), dict(network.post_nms_topk)
+    assert before[0][False] == MICRO.candidates_test
+    with proposals_by_area(model, 260 * 352):
+        assert network.pre_nms_topk == {True: MICRO.candidates_train, False: MICRO.candidates_test // 4}
+        assert network.post_nms_topk == {True: MICRO.proposals_train, False: MICRO.proposals_test // 4}
+    assert (network.pre_nms_topk, network.post_nms_topk) == before
+    with proposals_by_area(model, 1):
+        assert network.post_nms_topk[False] == 1
+
+
 @pytest.fixture(scope="module")
 def trained():
-    config = PretrainConfig(data="A172", out="unused", crop=96, iterations=150, warmup=10, lr=3e-3)
-    model = build_model(MICRO.model_copy(update={"candidates_test": 1000, "proposals_test": 1000}))
+    config = PretrainConfig(data="A172", out="unused", crop=96, iterations=400, warmup=10, lr=3e-3)
+    model = build_model(MICRO.model_copy(update={"candidates_test": 2700, "proposals_test": 2700}))
     data = culture(images=4, height=160, width=160, cells=25)
-    fit(model, Crops(TrainingSet(data, None, 0, factor=1), 96, 0, 300), config, watcher=Watcher(), log_dir=None)
+    fit(model, Crops(TrainingSet(data, None, 0, factor=1), 96, 0, 800), config, watcher=Watcher(), log_dir=None)
     return model.eval()
 
 
-SURE = 0.5
+SURE = 0.4
 
 
 def iou(a: Instance, b: Instance) -> float:
@@ -195,18 +209,18 @@ def iou(a: Instance, b: Instance) -> float:
 
 
 def test_tiles_find_what_one_piece_finds(trained):
-    """Confident cells: 90 % have a partner of IoU 0.75 or more; the median IoU is above 0.95; few are found anew.
+    """Confident cells: counts within 5 %; 95 % have a partner of IoU 0.75 or more; the median IoU is above 0.95.
 
-    Each tile brings proposals of its own, so tiles see more of what the network doubts.
+    Below that, each tile brings proposals of its own, so tiles see more of what the network doubts.
     """
     image = culture(images=1, height=352, width=384, cells=60, seed=9)
     pixels = image.image(image.records[0])
     whole, tiled = predict_image(trained, pixels, 0), predict_image(trained, pixels, 256)
     sure, sure_tiled = (sum(score > SURE for score in found.scores) for found in (whole, tiled))
-    assert sure > 20
-    assert 0.95 * sure <= sure_tiled <= 1.15 * sure
+    assert sure > 30
+    assert abs(sure_tiled - sure) <= 0.05 * sure
     best = np.array([max(iou(a, b) for b in tiled.cells) for a in whole.cells[:sure]])
-    assert np.mean(best >= 0.75) >= 0.9
+    assert np.mean(best >= 0.75) >= 0.95
     assert np.median(best) > 0.95
 
 
