@@ -30,14 +30,6 @@ from tests.detection.culture import MICRO, culture
 MB = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def frozen(seed: int = 0):
     model = build_model(MICRO, seed)
     freeze_bottom_up(model)

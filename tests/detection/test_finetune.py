@@ -41,9 +41,7 @@ from tests.detection.culture import MICRO, culture
 
 @pytest.fixture(autouse=True)
 def small_world(monkeypatch):
-    """Every dataset is ellipses, the tiny preset is smaller still, one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Every dataset is ellipses, the tiny preset is smaller still."""
     monkeypatch.setattr("detection.presets.PRESETS", {"tiny": Preset(MICRO, Recipe(), Recipe())})
 
     def resolve(data, split="train", root=None, *, missing_ok=False):
@@ -52,8 +50,6 @@ def small_world(monkeypatch):
 
     for module in (detection.finetune, detection.pretrain, detection.validation, detection.evaluate):
         monkeypatch.setattr(module, "resolve", resolve)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,6 @@ RESNEST_50 = ModelConfig(
 RESNEST_200 = RESNEST_50.model_copy(update={"stem": 128, "blocks": (3, 24, 36, 3)})
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def shake(model: nn.Module, seed: int) -> nn.Module:
     """Normalisation that does something: statistics and scales off their neutral values."""
     generator = torch.Generator().manual_seed(seed)

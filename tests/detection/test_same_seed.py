@@ -31,8 +31,6 @@ def base(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def ellipses(monkeypatch):
-    torch.set_num_threads(1)
-
     def resolve(data, split="train", root=None, **_):
         return culture(("A172",), images=2 if split == "train" else 1, split=split, seed=split == "train")
 
