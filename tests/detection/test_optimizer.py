@@ -68,3 +68,10 @@ def test_one_step_of_sgd_is_its_formula():
         after1 = start - 0.2 * step1
         step2 = 0.5 * step1 + 1 + decay * after1
         torch.testing.assert_close(now.detach(), after1 - 0.3 * step2)
+
+
+def test_a_short_run_warms_up_for_a_tenth_of_it_at_most():
+    for recipe in (SGD, Recipe(warmup=1000)):
+        rates = [learning_rate(iteration, 50, recipe) for iteration in range(50)]
+        assert rates[:6] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+    assert learning_rate(0, 9, Recipe(warmup=50)) == 1

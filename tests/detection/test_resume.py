@@ -48,7 +48,8 @@ ITERATIONS = 100
 def start(world: Path, out: Path, *more: object) -> subprocess.Popen[str]:
     words = [
         "finetune", "--policy", "flip", "--data", "A172", "--root", world / "livecell", "--weights", world / "base.pth",
-        "--out", out, "--results", out.parent / f"{out.name}.sqlite", "--iterations", ITERATIONS, "--save-every", 0, *more,
+        "--out", out, "--results", out.parent / f"{out.name}.sqlite", "--iterations", ITERATIONS, "--save-every", 0,
+        *more,
     ]  # fmt: skip
     command = [sys.executable, "-m", "tests.detection.micro_detect", *map(str, words)]
     return subprocess.Popen(
