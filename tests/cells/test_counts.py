@@ -28,3 +28,12 @@ def test_boxes_of_large_labels(label: int) -> None:
     assert instances.areas().tolist() == [36]
     assert len(instances.drop_specks(36)) == 1
     assert len(instances.drop_specks(37)) == 0
+
+
+def test_a_cell_of_the_least_area_stays_beside_a_speck() -> None:
+    layer = np.zeros((20, 30), np.uint16)
+    layer[3:9, 11:17] = 7  # 36 pixels
+    layer[12, 2:7] = 4
+    kept = InstanceMap(layer[None]).drop_specks(36)
+    assert kept.ids.tolist() == [7]
+    assert kept.areas().tolist() == [36]
