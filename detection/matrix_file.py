@@ -27,14 +27,15 @@ class Row(Frozen):
 
     Attributes:
         label: what tables call it; unique.
-        policy: a naive strategy, a policy file (relative to the experiment file), or `search:NAME`.
+        policy: a naive strategy, a policy file (relative to the experiment file), or `search:NAME`. None: each scale
+            names its own in `policies`.
         paper: its column in the paper's tables.
         finetune: options of `detect finetune` for this row alone.
         scales: where it is compared; None is everywhere.
     """
 
     label: str = Field(min_length=1)
-    policy: str = Field(min_length=1)
+    policy: str | None = Field(None, min_length=1)
     paper: str | None = None
     finetune: Options = {}
     scales: tuple[str, ...] | None = None
@@ -47,7 +48,8 @@ class Scale(Frozen):
         sources: `--data` names, or `all but TYPE` (`demo/all but TYPE`).
         types: what `{unseen}` and `all but` count from.
         eval: types to test on, as for `--eval`.
-        pretrain: options of `detect pretrain`: a base model for each source and seed; or `weights`: a given one.
+        pretrain: options of `detect pretrain`: a base model for each source and seed; or `weights`: a given one, relative
+            to the experiment file. Without both, `--weights` must name it.
         finetune, searches: options over the experiment's.
         policies: label of a row → its policy at this scale.
         gpus: share of a GPU that each run needs; 0 for the CPU.
@@ -200,7 +202,7 @@ def _check_sense(experiment: Experiment, file: Path) -> None:
     for row in experiment.rows:
         if unknown := [name for name in row.scales or () if name not in experiment.scales]:
             raise InputError(f"{file}: row {row.label!r} names scale {unknown[0]!r}; {_scales(unknown[0], experiment)}")
-        _check_search(row.policy, f"row {row.label!r}", experiment, file)
+        _check_search(row.policy or "", f"row {row.label!r}", experiment, file)
     for name, scale in experiment.scales.items():
         where = f"[scales.{name}]"
         if scale.pretrain is not None and scale.weights is not None:
@@ -211,7 +213,13 @@ def _check_sense(experiment: Experiment, file: Path) -> None:
             if label not in labels:
                 raise InputError(f"{file}: {where} names a policy for row {label!r}; {nearest(label, labels)}")
             _check_search(policy, where, experiment, file)
-        here = [row.label for row in experiment.rows_at(name)]
+        rows = experiment.rows_at(name)
+        if lacking := [row.label for row in rows if row.policy is None and row.label not in scale.policies]:
+            raise InputError(
+                f"{file}: row {lacking[0]!r} has no policy at scale {name}: name one under policies in {where}, or list "
+                "the row's scales"
+            )
+        here = [row.label for row in rows]
         if experiment.reference not in here:
             raise InputError(
                 f"{file}: reference {experiment.reference!r} is no row at scale {name}; "

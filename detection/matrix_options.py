@@ -41,11 +41,15 @@ def check_options(where: str, command: str, options: Mapping[str, Value]) -> Non
             raise InputError(f"{where}: {name!r} is given by the matrix itself: leave it out")
         if name not in known:
             raise InputError(f"{where}: unknown option {name!r}; {nearest(name, known)}")
-    for name, value in options.items():
+        value, switch = options[name], command != "search" and _parameter(command, name).is_flag
+        if switch != isinstance(value, bool):
+            raise InputError(
+                f"{where}: {name}: expected {'true or false' if switch else 'a text or a number'}, found {value!r}"
+            )
+        if isinstance(value, list) and not (command != "search" and _parameter(command, name).multiple):
+            raise InputError(f"{where}: {name}: expected one value, found {value!r}")
         if command != "search":
             _parsed(where, command, (*_REQUIRED[command], *option_words({name: value})))
-        elif isinstance(value, bool | list):
-            raise InputError(f"{where}: {name}: expected a text or a number, found {value!r}")
 
 
 def option_words(options: Options) -> list[str]:
@@ -84,6 +88,11 @@ def _detect(command: str) -> Any:
     import detection.cli_train  # noqa: F401  # registers the commands
 
     return typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+
+
+def _parameter(command: str, name: str) -> Any:
+    option = "--" + name.replace("_", "-")
+    return next(parameter for parameter in _detect(command).params if option in parameter.opts)
 
 
 @cache
