@@ -83,8 +83,8 @@ def _hits(found: Sequence[Any], cells: Sequence[Any]) -> NDArray[np.bool_]:
 class PooledMatches:
     """All detections of a set of images in one order, for the AP50 of many selections from them.
 
-    Made once for a bootstrap: sorting is over then, and a selection of 40 images with 300 detections each takes a tenth
-    of a millisecond.
+    Made once for a bootstrap: sorting is over then, and a selection of 40 images with 300 detections each takes
+    0.2 ms (0.5 ms where one image has hits and misses at one score).
     """
 
     def __init__(self, images: Sequence[ImageMatches]) -> None:
