@@ -79,7 +79,7 @@ def _say_what(config: MatrixConfig, ready: Ready, jobs: int, every_command: bool
 
     synthetic = any(cell.source.lower().startswith("demo/") for cell in ready.plan.cells)
     _print(headline(ready, synthetic))
-    cells = open_cells(config, ready, Ledger(config.results, config.root, ready.facts, look_only=True))
+    cells = open_cells(config, ready, Ledger(config.results, look_only=True))
     for line in overview(ready, cells, jobs):
         _print(line)
     if every_command:

@@ -89,7 +89,6 @@ class Ready(NamedTuple):
 
     experiment: Experiment
     plan: Plan
-    facts: FileFacts
 
 
 def prepare(config: MatrixConfig) -> Ready:
@@ -101,11 +100,10 @@ def prepare(config: MatrixConfig) -> Ready:
     experiment = read_experiment(config.experiment)
     for where, command, options in options_of(experiment, config.experiment):
         check_options(where, command, options)
-    facts = FileFacts(config.root)
     place = Place(config.folder, config.root, config.weights, config.evaluate, config.gpus)
-    plan = make_plan(experiment, config.experiment, config.scale, place, facts)
+    plan = make_plan(experiment, config.experiment, config.scale, place, FileFacts(config.root))
     chosen(plan, config.only)
-    return Ready(experiment, plan, facts)
+    return Ready(experiment, plan)
 
 
 def run_matrix(
@@ -124,7 +122,7 @@ def run_matrix(
     folder = require_writable_folder(config.folder, "--work")
     with _alone(folder):
         _wait_for_former(ready.plan, say)
-        ledger = Ledger(config.results, config.root, ready.facts)
+        ledger = Ledger(config.results)
         writer = Writer(ready.experiment, ready.plan, ledger, folder, config.root, session)
         cells = open_cells(config, ready, ledger)
         writer.write()

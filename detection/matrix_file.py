@@ -92,19 +92,19 @@ class Experiment(Frozen):
 
 
 def read_experiment(path: str | Path) -> Experiment:
-    """Read an experiment file.
+    """Read an experiment file. With `base = "FILE"` it takes over that file's values and sets its own over them.
 
     Raises:
         InputError: missing, not TOML, an unknown key (the nearest known one is named), a wrong value, or rows, searches
             and scales that do not fit together.
     """
     file = Path(path)
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read experiment file {file}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise InputError(f"{file} is not TOML: {error}") from None
+    content = _read(file)
+    if "base" in content:
+        base = content.pop("base")
+        if not isinstance(base, str):
+            raise InputError(f"{file}: base: expected the name of a file, found {base!r}")
+        content = _over(_read(file.parent / base), content)
     _check_keys(content, file)
     try:
         experiment = Experiment.model_validate(content)
@@ -116,6 +116,24 @@ def read_experiment(path: str | Path) -> Experiment:
         raise InputError(f"{file}: {where}: {first['msg']}{found}") from None
     _check_sense(experiment, file)
     return experiment
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read experiment file {file}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not TOML: {error}") from None
+
+
+def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Own values over those of the base, table by table; a list is one value."""
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
 
 
 def options_of(experiment: Experiment, path: Path) -> list[tuple[str, str, Options]]:

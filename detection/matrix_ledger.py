@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from detection.config import FinetuneConfig
 from detection.local_engine import words_here
-from detection.matrix_facts import FileFacts
 from detection.matrix_options import finetune_config
 from detection.matrix_plan import RESULTS, Cell, Plan, Step
 from detection.store import Result, RunKey, Store
@@ -18,24 +18,21 @@ from policy_search.cells.errors import InputError
 from policy_search.cells.files import write_json
 
 TIMES = "task.json"  # in a task's folder: how long it took, and where it ran
-# Options of a fine-tune that its key is made without, or with something else.
+# Options that are a cell's own.
 _APART = ("--policy", "--seed", "--out", "--results")
 
 
 class Ledger:
     """Args:
     results: the main store.
-    root: LIVECell's folder, as for `--root`.
-    facts: that the plan was made with.
     look_only: write nothing; results that wait to be merged count as done.
     """
 
-    def __init__(self, results: Path, root: Path | None, facts: FileFacts, *, look_only: bool = False) -> None:
+    def __init__(self, results: Path, *, look_only: bool = False) -> None:
         self._store = None if look_only and not results.is_file() else Store(results, create=not look_only)
         self._look_only = look_only
-        self._root, self._facts = root, facts
-        self._keys: dict[tuple[str, ...], RunKey] = {}
-        self._tests: dict[tuple[str, str], dict[str, str]] = {}
+        self._configs: dict[tuple[str, ...], FinetuneConfig] = {}
+        self._seen: dict[tuple[object, ...], Any] = {}
         self.known: dict[Path, tuple[RunKey, list[Result]]] = {}  # by folder of the cell
 
     def settle(self, cell: Cell) -> bool:
@@ -50,46 +47,29 @@ class Ledger:
             return True
         if not all(step_done(step) for step in cell.needs):
             return False
-        key = self.key(cell)
-        found = self._complete(self._store, key, cell) if self._store else []
+        from detection.run_key import known, run_key
+
+        config = self._config(cell)
+        found = known(config, self._store, self._seen) if self._store else []
         waiting = cell.task.out / RESULTS
         if not found and waiting.is_file():
-            found = self._complete(Store(waiting, create=False), key, cell)
+            found = known(config, Store(waiting, create=False), self._seen)
             if found and self._store and not self._look_only:
                 self._store.merge(waiting)
-                found = self._complete(self._store, key, cell)
+                found = known(config, self._store, self._seen)
         if found:
-            self.known[cell.task.out] = (key, found)
+            self.known[cell.task.out] = (run_key(config, self._seen), found)
         return bool(found)
 
-    def key(self, cell: Cell) -> RunKey:
-        """What the cell's results are stored under; its base model and its policy must be there."""
+    def _config(self, cell: Cell) -> FinetuneConfig:
+        """What the cell's command runs with. Cells that differ in policy and seed alone are read once."""
         words = words_here(cell.task)[2:]
         apart = {i + offset for i, word in enumerate(words) if word in _APART for offset in (0, 1)}
         rest = tuple(word for i, word in enumerate(words) if i not in apart)
-        if rest not in self._keys:
-            from detection.finetune import run_key
-
-            self._keys[rest] = run_key(finetune_config(words))
-        return self._keys[rest]._replace(policy_hash=self._facts.policy(cell.file), seed=cell.seed)
-
-    def _complete(self, store: Store, key: RunKey, cell: Cell) -> list[Result]:
-        """The rows of all wanted types if each was tested on the images of today and these are kept; else none."""
-        rows = {(row.cell_type, row.test_fingerprint): row for row in store.find(*key)}
-        wanted = self._wanted(cell)
-        if not all(item in rows for item in wanted.items()) or not set(wanted) <= set(store.images(*key)):
-            return []
-        return [rows[item] for item in wanted.items()]
-
-    def _wanted(self, cell: Cell) -> dict[str, str]:
-        """Cell type to test on → fingerprint of its images."""
-        tested = cell.task.words[cell.task.words.index("--eval") + 1]
-        if (cell.source, tested) not in self._tests:
-            from detection.finetune import to_test_on
-
-            test = to_test_on(cell.source, tested, self._root)
-            self._tests[cell.source, tested] = {name: test.of_type(name).fingerprint() for name in test.cell_types}
-        return self._tests[cell.source, tested]
+        if rest not in self._configs:
+            self._configs[rest] = finetune_config(words)
+        own = {"policy": cell.file, "seed": cell.seed, "out": cell.task.out, "results": cell.task.out / RESULTS}
+        return self._configs[rest].model_copy(update=own)
 
 
 def step_done(step: Step) -> bool:

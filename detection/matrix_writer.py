@@ -87,6 +87,7 @@ class Writer:
         if not policy.is_file():  # the result came from another folder
             load_policy(cell.file).save(policy)
         found = times(cell.task.out)
+        tasks = [*(step.task for step in cell.needs), cell.task]
         return CellRecord(
             label=cell.row.label,
             paper=cell.row.paper,
