@@ -60,7 +60,7 @@ class Named:
         return "weights " + path.name
 
     def policy(self, policy: str) -> str:
-        return "policy " + policy
+        return "policy " + Path(policy).name
 
     def is_strategy(self, policy: str) -> bool:
         return policy in ("none", "flip")
@@ -103,16 +103,22 @@ def test_commands_are_what_a_person_would_type(tmp_path):
         f"detect pretrain --data demo/A172 --root R --seed 1 --iterations 3 --flip --out {base.out}".split()
     )
     out = cell.task.out
-    assert words_here(cell.task) == (
-        f"detect finetune --policy flip --data demo/A172 --weights {base.out}/model.pth --eval all --root R --seed 1 "
-        f"--lr 0.001 --iterations 8 --factor 5 --results {out}/results.sqlite --out {out}"
-    ).split()
+    assert (
+        words_here(cell.task)
+        == (
+            f"detect finetune --policy flip --data demo/A172 --weights {base.out}/model.pth --eval all --root R --seed 1 "
+            f"--lr 0.001 --iterations 8 --factor 5 --results {out}/results.sqlite --out {out}"
+        ).split()
+    )
     near = next(c for c in plan.cells if c.row.label == "near")
     search = near.needs[1].task
-    assert words_here(search) == (
-        "policy-search search --data demo/A172 --root R --seed 0 --steps 12 "
-        f"--target BT474,BV2,HUH7,MCF7,SHSY5Y,SKBR3,SKOV3 --out {search.out}"
-    ).split()
+    assert (
+        words_here(search)
+        == (
+            "policy-search search --data demo/A172 --root R --seed 0 --steps 12 "
+            f"--target BT474,BV2,HUH7,MCF7,SHSY5Y,SKBR3,SKOV3 --out {search.out}"
+        ).split()
+    )
     assert words_here(near.task)[3] == f"{search.out}/policy.json"
     assert near.task.inputs == (near.needs[0].result, search.out / "policy.json")
     own = next(c for c in plan.cells if c.row.label == "own")
@@ -231,7 +237,13 @@ def test_sources_and_what_is_unseen():
         ("steps = 20", "stepz = 20", "[searches.near]: unknown option 'stepz'; did you mean 'steps'?"),
         ("lr = 0.001", 'lr = "fast"', "[finetune]: Invalid value for '--lr'"),
         ("lr = 0.001", "lr = true", "[finetune]: lr: expected a text or a number, found True"),
-        ("lr = 0.001", "lr = [0.1]", "[finetune]: lr: expected one value, found [0.1]"),
+        ("lr = 0.001", 'lr = ["a"]', "[finetune]: lr: expected one value, found ['a']"),
+        (
+            "lr = 0.001",
+            "lr = [0.1]",
+            "finetune.lr: expected a text, a number, true or false, or a list of texts, found [0.1]",
+        ),
+        ("factor = 5", "factor = { x = 5 }", "rows[2].finetune.factor: expected a text, a number, true or false"),
         ("flip = true", "flip = 1", "pretrain of [scales.demo]: flip: expected true or false, found 1"),
         ("lr = 0.001", "seed = 1", "[finetune]: 'seed' is given by the matrix itself"),
         ("lr = 0.001", 'results = "x"', "[finetune]: 'results' is given by the matrix itself"),
@@ -292,7 +304,9 @@ def test_a_row_of_other_scales_is_left_out_and_a_scale_may_have_its_own_policy(t
 
 def test_a_file_over_a_base_sets_values_of_tables_one_by_one(tmp_path):
     written(tmp_path)
-    path = written(tmp_path, 'base = "e.toml"\ntitle = "U"\n[scales.demo]\nsources = ["demo/BV2"]\n[finetune]\nlr = 0.5', "u.toml")
+    path = written(
+        tmp_path, 'base = "e.toml"\ntitle = "U"\n[scales.demo]\nsources = ["demo/BV2"]\n[finetune]\nlr = 0.5', "u.toml"
+    )
     experiment = read_experiment(path)
     assert experiment.title == "U"
     assert experiment.scales["demo"].sources == ("demo/BV2",)
@@ -320,7 +334,17 @@ def test_gpus_are_for_what_runs_on_them(tmp_path):
 
 def test_option_words_and_the_configuration_that_they_make(tmp_path):
     options = {"lr": 0.1, "unfreeze": True, "keep_detections": False, "allow": ["shape", "missing"], "save_every": 5}
-    assert option_words(options) == ["--lr", "0.1", "--unfreeze", "--allow", "shape", "--allow", "missing", "--save-every", "5"]
+    assert option_words(options) == [
+        "--lr",
+        "0.1",
+        "--unfreeze",
+        "--allow",
+        "shape",
+        "--allow",
+        "missing",
+        "--save-every",
+        "5",
+    ]
     check_options("here", "finetune", options)
     with pytest.raises(InputError, match="no weights at .*missing.pth"):
         finetune_config(["--policy", "flip", "--data", "demo/A172", "--weights", str(tmp_path / "missing.pth")])
