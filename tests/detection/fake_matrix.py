@@ -1,8 +1,8 @@
 """`detect` whose matrix is real and whose trainings are not: `python -m tests.detection.fake_matrix matrix …`.
 
 A pretraining writes a file, a search a policy, and a fine-tune one row with one image into its store. Each notes in
-`$FAKE/calls` that it began (`+`) and ended (`-`). Files in the folder `$FAKE` say how fine-tunes behave, by label of the
-policy: `sleep-flip` (seconds in it), `fail-flip` (exit code in it), `kill-flip` (kills itself that many times).
+`$FAKE/calls` that it began (`+`) and ended (`-`). Files in the folder `$FAKE` say how they behave, by policy or command:
+`sleep-flip` (seconds in it), `fail-flip` (exit code in it), `kill-flip` (kills itself that many times).
 """
 
 from __future__ import annotations
