@@ -26,7 +26,8 @@ def loops() -> ModuleType:
     """The two loops that `make bench-detection` compares."""
     path = Path(__file__).parents[2] / "scripts" / "detection_loops.py"
     spec = importlib.util.spec_from_file_location("detection_loops", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
