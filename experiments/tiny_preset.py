@@ -79,13 +79,14 @@ def report(facts: dict[str, Any]) -> str:
     lines = [
         "# The `tiny` preset, from scratch on a few real images",
         "",
-        f"{facts['date']}, commit {facts['commit']}, {facts['threads']} of {facts['cores']} cores, torch {facts['versions']['torch']}. "
+        f"{facts['date']}, commit {facts['commit']}, {facts['threads']} of {facts['cores']} cores, "
+        f"torch {facts['versions']['torch']}. "
         "Written by `python experiments/tiny_preset.py --root LIVECELL_FOLDER --record`.",
         "",
         "Real LIVECell images: six train (one each of A172, BT474, Huh7 and MCF7, two of SKOV3), one of each type is",
         "tested. Splits are not LIVECell's own; do not compare with published scores. Test AP50; flips only,",
-        f"{first['iterations']} iterations of two crops of 256 × 256, {first['precision']}; CPU seconds are those of the "
-        "whole command.",
+        f"{first['iterations']} iterations of two crops of 256 × 256, {first['precision']}; CPU seconds are those of "
+        "the whole command.",
         "",
         head,
         "|---|" + "---:|" * (len(types) + 1),
@@ -95,7 +96,9 @@ def report(facts: dict[str, Any]) -> str:
         lines.append(f"| seed {seed} | {values} | {run['cpu']:.0f} |")
     lines += [
         "| mean | " + " | ".join(f"{mean[name]:.3f}" for name in types) + " | |",
-        f"| trial network | {' | '.join(f'{TRIAL[n]:.2f}' if n in TRIAL else '–' for n in types)} | {CORES * 60 * MINUTES} |",
+        "| trial network | "
+        + " | ".join(f"{TRIAL[n]:.2f}" if n in TRIAL else "–" for n in types)
+        + f" | {CORES * 60 * MINUTES} |",
         "",
         f"Below the trial network on the mean of the seeds: {', '.join(below) or 'no type'}.",
         "",
