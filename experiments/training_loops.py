@@ -10,6 +10,7 @@ holds the same for shorter trainings, and what an iteration costs.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--loops", default="theirs,ours", help=f"some of {', '.join(LOOPS)}")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--tiny-preset", type=Path, help="take ours from this OUT of tiny_preset.py: the same training, bit for bit"
+    )
     parser.add_argument("--record", action="store_true", help="write experiments/results/training_loops.md and .json")
     options = parser.parse_args()
     found: dict[str, dict[str, Any]] = {}
@@ -44,7 +48,10 @@ def main() -> None:
                 "threads": options.threads, "root": options.root, "data": LIVECELL_TRAIN, "test": "all", "side": loop,
                 "seed": int(seed), "iterations": options.iterations,
             }  # fmt: skip
-            answer = measure(f"{loop}_{options.iterations}_{seed}", "quality", request, options.out)
+            if loop == "ours" and options.tiny_preset:
+                answer = pretrained(options.tiny_preset, seed, request)
+            else:
+                answer = measure(f"{loop}_{options.iterations}_{seed}", "quality", request, options.out)
             found.setdefault(loop, {})[seed] = answer
             print(f"{LOOPS[loop]}, seed {seed}: mean AP50 {mean(answer['ap50']):.3f}", flush=True)
     if options.record:
@@ -53,6 +60,21 @@ def main() -> None:
                 answer["request"].pop("root", None)
         facts = {**environment(options.threads), "commit": commit(), "iterations": options.iterations, "runs": found}
         write_result("training_loops", report(facts), facts)
+
+
+def pretrained(folder: Path, seed: str, request: dict[str, Any]) -> dict[str, Any]:
+    """What `detect pretrain` reached for tiny_preset.py with the same images, seed and number of iterations."""
+    run = folder / f"seed{seed}"
+    iterations = json.loads((run / "config.json").read_text())["iterations"]
+    if iterations != request["iterations"]:
+        raise SystemExit(f"{run} has {iterations} iterations, {request['iterations']} were asked for")
+    scores = json.loads((run / "test" / "scores.json").read_text())["scores"]
+    steps = json.loads((folder / "steps.json").read_text())
+    step = next(step for step in steps if "pretrain" in step["command"] and step["command"][-1] == str(run))
+    return {
+        "ap50": {name: found["ap50"] for name, found in scores.items()}, "cpu": step["cpu"],
+        "seconds": step["seconds"], "commit": step["commit"], "request": request,
+    }  # fmt: skip
 
 
 def mean(ap50: dict[str, float]) -> float:
