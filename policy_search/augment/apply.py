@@ -86,7 +86,8 @@ class Augmenter:
                 f"policy {self.document.name} turns a {image.shape} {image.dtype} image into {out.shape} {out.dtype}: "
                 "a policy must keep size and type"
             )
-        kept = np.ascontiguousarray(masks[masks.any(axis=(1, 2))])
+        occupied = [bool(plane.max(initial=0)) for plane in masks]
+        kept = np.ascontiguousarray(masks if all(occupied) else masks[occupied])
         return np.ascontiguousarray(out), InstanceMap(kept).drop_specks(min_area)
 
 
