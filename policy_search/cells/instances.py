@@ -220,10 +220,10 @@ def _table(layers: NDArray[np.uint16]) -> NDArray[np.int64]:
     """
     _, height, width = layers.shape
     flat = layers.ravel()
-    is_last = np.empty(flat.size, bool)
-    np.not_equal(flat[1:], flat[:-1], out=is_last[:-1])
-    is_last[width - 1 :: max(width, 1)] = True  # runs end with their row
-    ends = np.flatnonzero(is_last)
+    is_last = np.zeros(-(-flat.size // 8) * 8, bool)
+    np.not_equal(flat[1:], flat[:-1], out=is_last[: max(flat.size - 1, 0)])
+    is_last[width - 1 : flat.size : max(width, 1)] = True  # runs end with their row
+    ends = _positions(is_last)
     lengths, labels = np.diff(ends, prepend=-1), flat[ends]
     # A stable order keeps the runs of a label from top to bottom, layer by layer; the background's come first.
     order = np.argsort(labels, kind="stable")[len(labels) - np.count_nonzero(labels) :]
@@ -242,6 +242,17 @@ def _table(layers: NDArray[np.uint16]) -> NDArray[np.int64]:
         np.maximum.reduceat(x1, first), rows[last] - found * height + 1,
         np.add.reduceat(lengths, first),
     ])  # fmt: skip
+
+
+def _positions(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """`np.flatnonzero` of flags that are mostly false and a multiple of eight in number, read eight at a time.
+
+    Half its time: its loop jumps at every flag that is set, and the processor cannot foresee where.
+    """
+    words = flags.view(np.uint64)
+    hit = np.flatnonzero(words != 0)
+    inside = np.flatnonzero(words[hit].view(bool))
+    return (hit[inside >> 3] << 3) + (inside & 7)
 
 
 def encode_instance(instance: Instance, height: int, width: int) -> Rle:
