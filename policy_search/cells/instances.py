@@ -247,12 +247,13 @@ def _table(layers: NDArray[np.uint16]) -> NDArray[np.int64]:
 def _positions(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """`np.flatnonzero` of flags that are mostly false and a multiple of eight in number, read eight at a time.
 
-    Half its time: its loop jumps at every flag that is set, and the processor cannot foresee where.
+    Two thirds of its time: its loop jumps at every flag that is set, and the processor cannot foresee where.
     """
     words = flags.view(np.uint64)
     hit = np.flatnonzero(words != 0)
     inside = np.flatnonzero(words[hit].view(bool))
-    return (hit[inside >> 3] << 3) + (inside & 7)
+    positions: NDArray[np.int64] = (hit[inside >> 3] << 3) + (inside & 7)
+    return positions
 
 
 def encode_instance(instance: Instance, height: int, width: int) -> Rle:

@@ -27,7 +27,7 @@ def blobs(seed: int, shape: tuple[int, int, int], largest: int) -> NDArray[np.ui
     rng = np.random.default_rng(seed)
     layers = np.zeros(shape, np.uint16)
     for label in rng.choice(np.arange(1, largest + 1), min(largest, 60), replace=False):
-        y, x, high, wide = rng.integers(0, [shape[1], shape[2], 12, 12]) + [0, 0, 1, 1]
+        y, x, high, wide = rng.integers([0, 0, 1, 1], [shape[1], shape[2], 13, 13])
         layers[label % shape[0], y : y + high, x : x + wide] = label
     return layers
 
