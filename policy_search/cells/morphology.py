@@ -91,9 +91,10 @@ def cell_shapes(instances: InstanceMap) -> Shapes:
     """Area, convexity and wholeness of every cell; overlapping cells count with all their own pixels.
 
     Pixels are unit squares: a filled rectangle and a single pixel have convexity exactly 1. A slanted edge is a
-    staircase with its notches inside the hull, so small round cells lie below 1 (a disc of radius 3: 0.86, of radius
-    12: 0.96). `skimage.measure.regionprops(...).solidity` takes the hull of the midpoints of the pixels' sides and
-    counts the pixels inside; it fills those notches and gives slightly more.
+    staircase with its notches inside the hull, so small round cells lie below 1 (a disc of radius 5: 0.85, of radius
+    12: 0.93, of radius 50: 0.98). `skimage.measure.regionprops(...).solidity` takes the hull of the midpoints of the
+    pixels' sides and counts the pixels inside: it fills part of those notches and gives more (LIVECell: by 0.02 in
+    the median, 0.03 for cells under 100 px², 0.01 above 1,000).
     """
     parts = [_layer_shapes(layer) for layer in instances.layers]
     if not parts:

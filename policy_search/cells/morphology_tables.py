@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,13 @@ class TypeRow:
     def length_ratio(self) -> float | None:
         """Square root of `area_ratio`: the factor by which an image must be scaled to take the source to this type."""
         return None if self.area_ratio is None else math.sqrt(self.area_ratio)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON types; what could not be measured (NaN, which JSON lacks) is None."""
+        plain: dict[str, Any] = {
+            key: value._asdict() if isinstance(value, Quantiles) else value for key, value in vars(self).items()
+        }
+        return _without_nan({**plain, "length_ratio": self.length_ratio})
 
 
 def by_size(types: Sequence[TypeMorphology]) -> tuple[TypeMorphology, ...]:
@@ -135,6 +142,12 @@ def chance_larger(values: NDArray[np.int64], others: NDArray[np.int64]) -> float
     below = np.searchsorted(ordered, values, side="left").sum(dtype=np.float64)
     up_to = np.searchsorted(ordered, values, side="right").sum(dtype=np.float64)
     return float((below + up_to) / 2 / (len(values) * len(others)))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def write_cells(path: str | Path, types: Sequence[TypeMorphology]) -> None:
