@@ -118,15 +118,15 @@ def test_few_cells_are_drawn_one_by_one_and_none_is_said():
 
 
 def test_what_the_axis_leaves_out_is_said():
-    own = culture("A172", 900, 1000)
-    assert "Not shown" not in morphology_figure([own]).get_supxlabel()
-    odd = replace(own, convexity=np.where(np.arange(1000) < 2, 0.1, own.convexity))
-    figure = morphology_figure([odd])
-    low = figure.axes[1].get_xlim()[0]
-    assert 0.5 < low < own.convexity.min() + 0.1
-    beyond = int(np.count_nonzero(odd.convexity < low))
-    assert beyond >= 2
-    assert f"Not shown: {beyond} cells with a convexity below {low:.2f}." in figure.get_supxlabel()
+    own = replace(culture("A172", 900, 1000), convexity=np.linspace(0.73, 1, 1000))
+    figure = morphology_figure([own])
+    assert figure.axes[1].get_xlim() == (0.7, 1.0)
+    assert "Not shown" not in figure.get_supxlabel()
+    for odd, said in ((1, "1 cell"), (4, "4 cells")):
+        convexity = np.where(np.arange(1000) < odd, 0.1, own.convexity)
+        figure = morphology_figure([replace(own, convexity=convexity)])
+        assert figure.axes[1].get_xlim() == (0.7, 1.0)
+        assert f"Not shown: {said} with a convexity below 0.70." in figure.get_supxlabel()
 
 
 def test_vertices_are_a_third_column_where_there_are_polygons():

@@ -75,7 +75,7 @@ def test_the_source_is_found_by_label_or_any_spelling_of_its_type():
         find_source([real, demo], "A172")
     with pytest.raises(InputError, match="could mean 'HUH7', 'demo/HUH7'"):
         find_source([real, demo], "Huh-7")
-    with pytest.raises(InputError, match="HeLa has no cell to compare"):
+    with pytest.raises(InputError, match="--source hela has no cell to compare"):
         find_source([odd], "hela")
 
 
