@@ -12,6 +12,7 @@ from PIL import Image
 
 from policy_search import cli, cli_morphology
 from policy_search.cells import resolve
+from tests.conftest import write_livecell
 
 
 @pytest.fixture
@@ -110,6 +111,25 @@ def test_a_type_asked_for_by_name_is_missed_and_a_complete_demo_is_not(morpholog
     assert "No annotated image of BV2 in val." in text
     _, text, _ = morphology("--data", "demo/BV2", "--split", "val")
     assert "No annotated" not in text
+
+
+def test_a_folder_of_other_cells_lacks_none_of_the_eight(morphology, tmp_path):
+    root = write_livecell(tmp_path / "other", {"HeLa": {"train": 1}})
+    code, text, _ = morphology("--data", "all", "--root", root)
+    assert (code, list(table(text, "size, px²"))) == (0, ["HeLa"])
+    assert "No annotated" not in text
+
+
+def test_the_farthest_type_may_be_smaller_and_the_figure_shows_the_source(morphology, tmp_path):
+    out = tmp_path / "fig.svg"
+    arguments = ("--data", "demo/BV2,MCF7,SHSY5Y", "--split", "val", "--out", out)
+    _, text, _ = morphology(*arguments, "--source", "SHSY5Y")
+    ratio = {name: float(row[5]) for name, row in table(text, "size, px²").items()}
+    assert ratio["demo/BV2"] < ratio["demo/MCF7"] <= 1
+    assert "Farthest: demo/BV2 cells are" in text
+    compared = out.read_bytes()
+    morphology(*arguments)
+    assert compared != out.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,22 @@ def test_every_curve_stands_on_its_row_and_peaks_where_its_cells_are():
         assert abs(x[np.nanargmin(y)] - np.log10(np.median(own.area))) < 0.15
 
 
+def test_convexity_is_drawn_as_bounded_by_one_and_size_is_not():
+    own = replace(culture("A172", 900), convexity=1 - np.abs(np.random.default_rng(4).normal(0, 0.02, 400)))
+    curves = [
+        next(line for line in axis.lines if len(line.get_xdata()) > 100) for axis in morphology_figure([own]).axes
+    ]
+    # Half of a bell: its top is at 1, where an unbounded kernel would have lost half of it.
+    assert curves[1].get_ydata()[-1] < -0.6
+    assert np.isnan(curves[0].get_ydata()[-1])
+
+
+def test_synthetic_cells_are_paler():
+    size = morphology_figure([culture("A172", 900), culture("demo/A172", 700)]).axes[0]
+    real, demo = (area.get_alpha() for area in size.collections)
+    assert demo < real
+
+
 def test_synthetic_cells_are_called_so():
     real, demo = culture("A172", 900), culture("demo/A172", 700)
     assert "SYNTHETIC" not in morphology_figure([real]).get_suptitle()
