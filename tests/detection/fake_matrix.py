@@ -1,8 +1,8 @@
 """`detect` whose matrix is real and whose trainings are not: `python -m tests.detection.fake_matrix matrix …`.
 
 A pretraining writes a file, a search a policy, and a fine-tune one row with one image into its store. Each notes in
-`$FAKE/calls` that it began (`+`) and ended (`-`). Files in the folder `$FAKE` say how they behave, by policy or command:
-`sleep-flip` (seconds in it), `fail-flip` (exit code in it), `kill-flip` (kills itself that many times).
+`$FAKE/calls` that it began (`+`) and ended (`-`). Files in the folder `$FAKE` say how they behave, by policy or
+command: `sleep-flip` (seconds in it), `fail-flip` (exit code in it), `kill-flip` (kills itself that many times).
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    from detection.store import Result, RunKey, Store
 
-from detection import cli_matrix, matrix_ledger
-from detection.matches import ImageMatches
-from detection.store import Result, RunKey, Store
-
+# Imports stand where they are needed: this starts many times.
 FAKE = Path(os.environ["FAKE"])
 
 
 def key_of(config: Any) -> RunKey:
+    from detection.store import RunKey
+
     return RunKey("demo/A172", str(config.policy).replace("/", "_"), config.seed, "c0")
 
 
@@ -86,6 +86,11 @@ def train(command: str) -> None:
 
 
 def finetune(out: Path, seed: int, policy: str) -> None:
+    import numpy as np
+
+    from detection.matches import ImageMatches
+    from detection.store import Result, Store
+
     key = key_of(SimpleNamespace(policy=policy, seed=seed))
     row = Result(
         source=key.source, policy_hash=key.policy_hash, policy=policy, seed=seed, config_hash=key.config_hash,
@@ -103,7 +108,8 @@ def main() -> None:
     if sys.argv[1] in ("pretrain", "search", "finetune"):
         train(sys.argv[1])
         return
-    from detection import cli
+    from detection import cli, cli_matrix, matrix_ledger
+    from detection.store import Store
 
     matrix_ledger.finetune_config = configured  # type: ignore[assignment]
     # In place of the module that reads weights and images, which loads torch.
