@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -265,24 +263,3 @@ def test_bad_input_is_one_sentence(measured):
     images = {k: v for k, v in measured.images.items() if k[0] != "none"}
     with pytest.raises(InputError, match="no finished run of none from A172"):
         compare(measured._replace(images=images))
-
-
-def test_a_whole_table_takes_seconds():
-    """7 rows, 3 seeds, 8 types, 10 wells, 300 detections, 1,000 draws: a tenth of what is usual, well under 10 s."""
-    types = {name: tuple(f"{name}{n}" for n in range(10))
-             for name in ("A172", "BT474", "BV2", "HUH7", "MCF7", "SHSY5Y", "SKBR3", "SKOV3")}  # fmt: skip
-    images = {}
-    for number in range(7):
-        for seed in range(3):
-            rng = np.random.default_rng([seed, number])
-            images[str(number), seed] = {t: [_image(rng, w) for w in wells] for t, wells in types.items()}
-    rows = tuple(str(n) for n in range(7))
-    found = Runs("A172", False, "0", rows, frozenset({"A172"}), (0, 1, 2), images)
-    start = time.process_time()
-    compare(found, draws=1000)
-    assert time.process_time() - start < 10
-
-
-def _image(rng: np.random.Generator, well: str) -> ImageMatches:
-    scores = np.sort(rng.random(300).astype(np.float32))[::-1]
-    return ImageMatches(well, well, 250, scores, rng.random(300) < scores)
