@@ -53,7 +53,9 @@ def random_data(rng: np.random.Generator, images: int) -> tuple[dict, list[dict]
             x, y = 16 * (place % 4), 16 * (place // 4)
             if rng.random() < 0.7:
                 entry = {"id": len(truth["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
-                truth["annotations"].append({**entry, "area": 64, "segmentation": square(x, y, 8), "bbox": [x, y, 8, 8]})
+                truth["annotations"].append(
+                    {**entry, "area": 64, "segmentation": square(x, y, 8), "bbox": [x, y, 8, 8]}
+                )
             if rng.random() < 0.8:
                 mask = square(x + int(rng.integers(0, 5)), y, 8)
                 entry = {"image_id": number, "category_id": 1, "score": float(np.float32(rng.random()))}

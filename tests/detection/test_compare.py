@@ -221,7 +221,9 @@ def test_pairs_are_a_family_of_their_own(measured):
     _expect_holm([g.p for g in gains], [g.adjusted for g in gains])
     own = [slow_points(measured, "ours", "flip", t).mean() for t in ("BT474", "BV2", "SKOV3")]
     assert gains[0].value == pytest.approx(np.mean(own))
-    assert [c.gain for c in found.contrasts.values()] == [c.gain for c in compare(measured, draws=300).contrasts.values()]
+    assert [c.gain for c in found.contrasts.values()] == [
+        c.gain for c in compare(measured, draws=300).contrasts.values()
+    ]
 
 
 def test_two_rows_alone_are_compared_on_the_same_draws_without_correction_for_others(measured):
