@@ -126,7 +126,7 @@ def test_the_command_writes_each_format_and_prints_a_short_table(store, tmp_path
 
 def test_options_reach_the_comparison(store, tmp_path):
     save_matrix(record(), tmp_path / "table.json")
-    wide, narrow = (command(tmp_path, "--level", level, "--seed", "3").output for level in ("0.99", "0.9"))
+    wide, narrow = (" ".join(command(tmp_path, "--level", level).output.split()) for level in ("0.99", "0.9"))
     assert "99 % intervals" in wide
     assert "90 % intervals" in narrow
     assert command(tmp_path, "--format", "csv", "--seed", "1").output != command(tmp_path, "--format", "csv").output

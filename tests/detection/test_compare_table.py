@@ -92,7 +92,7 @@ def test_every_form_says_what_the_numbers_are(found, form):
     flat = " ".join(text.replace("\\%", "%").split())
     for said in ("Trained on A172, real images", "AP50 in %", "seeds (0, 1, 2)", "95 % intervals", "Holm's correction",
                  "200 bootstrap resamples", "Drawn: wells: A172 3, BT474 4; images, because all cells are in one well",
-                 "too narrow): BV2 3; nothing, because all cells are in one image", "corrected over 2 pairs"):  # fmt: skip
+                 "too narrow): BV2 3; nothing, because all cells are in one image", "over 2 pairs"):  # fmt: skip
         assert said in flat, said
     synthetic = found._replace(synthetic=True)
     assert "SYNTHETIC" in (terminal([synthetic]) if form == "terminal" else render([synthetic], form))
