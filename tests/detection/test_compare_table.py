@@ -188,6 +188,8 @@ def test_terminal_fits_80_columns_and_marks_what_is_clear(found):
     line = next(each for each in text.splitlines() if each.startswith("ours|target"))
     assert in_points(ours.gain).split(" ")[0] + ("*" if ours.gain.adjusted < 0.05 else "") in line
     assert f"{ours.improved}/3" in line
+    assert "*: clear of zero after Holm's correction" in " ".join(text.split())
+    assert "Bold" not in text
     assert ours.worst in line
     long = compare(runs({"none": 0.4, "a policy with a name that is longer than any column": 0.6}), draws=100)
     assert max(len(line) for line in terminal([long]).splitlines()) <= 80
