@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -183,20 +184,21 @@ def _run(words: list[str], order: Order, log: IO[bytes], lock: IO[str]) -> int:
         keeper.stdout.close()
     if len(told) == 2:
         return int(told[1])
-    if told:  # the keeper itself was killed
-        with_group = int(told[0])
-        try:
-            os.killpg(with_group, 9)
-        except ProcessLookupError:
-            pass
-    return -9
+    if told:  # the keeper itself was killed, and cannot end the command any more
+        with suppress(ProcessLookupError):
+            os.killpg(int(told[0]), signal.SIGKILL)
+    return -signal.SIGKILL
 
 
 def _environment(order: Order) -> dict[str, str]:
     """This machine's, with what the matrix's has and this one can use. The programs beside this Python come first."""
     environment = dict(os.environ)
     beside = str(Path(sys.executable).parent)
-    paths = [beside, *order.environment.get("PATH", "").split(os.pathsep), *os.environ.get("PATH", "").split(os.pathsep)]
+    paths = [
+        beside,
+        *order.environment.get("PATH", "").split(os.pathsep),
+        *os.environ.get("PATH", "").split(os.pathsep),
+    ]
     environment["PATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if os.path.isdir(path)))
     modules = [*order.environment.get("PYTHONPATH", "").split(os.pathsep), os.environ.get("PYTHONPATH", "")]
     modules = [path for path in dict.fromkeys(modules) if path and all(map(os.path.exists, path.split(os.pathsep)))]
