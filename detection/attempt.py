@@ -55,6 +55,13 @@ class Order(NamedTuple):
     folder: str
 
 
+class Begun(NamedTuple):
+    """An attempt runs: host name of the machine, and its name in the cluster."""
+
+    place: str
+    node: str
+
+
 class Report(NamedTuple):
     """How a command ended.
 

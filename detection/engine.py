@@ -6,17 +6,17 @@ import hashlib
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detection.attempt import Order, Report, order_of, perform
+from detection.attempt import Begun, Order, Report, order_of, perform
+from detection.cluster import ANSWER, connected
 from detection.local_engine import LOG, TAIL
 from detection.supervise import PATIENCE
 from detection.tasks import Finished, Task
@@ -25,7 +25,6 @@ from policy_search.cells.files import replacing
 
 ROOM_PATIENCE = 120.0  # seconds without any machine that is large enough, after which a task is given up
 _LOOK = 0.5  # seconds between two looks at the cluster while nothing happens
-_ANSWER = 5.0  # seconds that a cluster gets to answer
 
 Started = Callable[[Task], None]
 Ended = Callable[[Task, Finished], None]
@@ -72,7 +71,7 @@ class RayEngine:
         """
         if not tasks:
             return
-        with _connected(self._ray, self.address):
+        with connected(self._ray, self.address):
             session = _Session(self._ray, self, self._places, started, finished)
             try:
                 session.run(tasks)
@@ -90,6 +89,7 @@ class _Run:
     inputs: list[Any]  # Ray's references
     attempts: int = 0
     begun: bool = False  # this attempt
+    said: bool = False  # that it was started
     place: str = ""
     node: str = ""
     since: float = field(default_factory=time.monotonic)  # when there last was a machine for it
@@ -130,7 +130,7 @@ class _Session:
         with suppress(KeyboardInterrupt, self._ray.exceptions.RayError):
             for stream in self._open:
                 self._ray.cancel(stream)
-            end = time.monotonic() + PATIENCE + 2 * _ANSWER
+            end = time.monotonic() + PATIENCE + 2 * ANSWER
             left = dict(self._open)
             while left and time.monotonic() < end:
                 for stream in self._ray.wait(list(left), timeout=_LOOK, fetch_local=False)[0]:
@@ -138,7 +138,7 @@ class _Session:
                     if isinstance(told, Report) and told.code == 0:
                         with suppress(OSError, InputError):  # it will be run again
                             _keep(left[stream].task, told)
-                    if not isinstance(told, tuple) or isinstance(told, Report):
+                    if not isinstance(told, Begun):
                         del left[stream]
 
     def _submit(self, run: _Run, *, again_at: str = "") -> None:
@@ -154,7 +154,7 @@ class _Session:
         self._open[remote.remote(run.order, run.inputs)] = run
 
     def _next(self, stream: Any) -> Any:
-        """The next thing that an attempt tells: (host, node), a Report, or the exception that ended it."""
+        """The next thing that an attempt tells: Begun, a Report, or the exception that ended it."""
         try:
             return self._ray.get(next(stream))
         except (StopIteration, self._ray.exceptions.RayError) as error:
@@ -162,12 +162,11 @@ class _Session:
 
     def _hear(self, stream: Any) -> None:
         run, told = self._open[stream], self._next(stream)
-        if isinstance(told, tuple) and not isinstance(told, Report):
-            run.place, run.node = told
-            run.begun = True
-            first = run.task not in self._places
+        if isinstance(told, Begun):
+            run.place, run.node, run.begun = told.place, told.node, True
             self._places[run.task] = run.place
-            if first:
+            if not run.said:
+                run.said = True
                 self._started(run.task)
             return
         del self._open[stream]
@@ -211,8 +210,8 @@ class _Session:
     def _too_large(self, task: Task) -> str:
         gpus = f" and {task.gpus:g} GPUs" if task.gpus else ""
         return (
-            f"no machine of the Ray cluster has the {self._engine.cpus:g} CPUs{gpus} that {task.name!r} needs: start one "
-            "with `ray start --address=…`, or choose a smaller --gpus-per-run"
+            f"no machine of the Ray cluster has the {self._engine.cpus:g} CPUs{gpus} that {task.name!r} needs: start "
+            "one with `ray start --address=…`, or choose a smaller --gpus-per-run"
         )
 
     def _give_up_without_room(self) -> None:
@@ -244,7 +243,7 @@ def _attempt(order: Order, inputs: list[Any]) -> Iterator[Any]:
     """Runs on a machine of the cluster: tells where it is, then how it ended."""
     import ray
 
-    yield socket.gethostname(), ray.get_runtime_context().get_node_id()
+    yield Begun(socket.gethostname(), ray.get_runtime_context().get_node_id())
     yield perform(order, lambda number: ray.get(inputs[number]))
 
 
@@ -279,48 +278,3 @@ def _import_ray() -> Any:
             "--engine ray needs Ray, which is not installed: pip install 'policy-search[cluster]'"
         ) from None
     return ray
-
-
-@contextmanager
-def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    """A connection to a cluster; one that is started here ends with it."""
-    if ray.is_initialized():
-        yield
-        return
-    if address is not None:
-        _require_answer(address)
-    quiet = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
-    on_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        if address is None:
-            ray.init(address="local", include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no connection to a Ray cluster at {address or 'this machine'}: {error}") from error
-    try:
-        if on_main:  # Ray sets its own, which ends the process
-            signal.signal(signal.SIGTERM, before)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _require_answer(address: str) -> None:
-    """Ray itself tries for minutes.
-
-    Raises:
-        InputError: nobody listens there, or the address is of another kind.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if "/" in address or not host or not port.isdigit():
-        raise InputError(f"--address: expected HOST:PORT of a Ray cluster, or auto, got {address!r}")
-    try:
-        socket.create_connection((host, int(port)), timeout=_ANSWER).close()
-    except OSError as error:
-        raise InputError(
-            f"--address: no Ray cluster answers at {address} ({error}): start one with `ray start --head`"
-        ) from None
