@@ -31,7 +31,6 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TMPDIR", "RAY_TMPDIR"):
             patch.setenv(name, folder)
-        patch.setattr(tempfile, "tempdir", None)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         from ray.cluster_utils import Cluster
 
@@ -40,7 +39,6 @@ def cluster() -> Iterator[Any]:
         made.add_node(num_cpus=1, num_gpus=2)
         yield made
         made.shutdown()
-    tempfile.tempdir = None
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -74,7 +72,7 @@ def run(cluster: Any, tasks: list[Task], *, retries: int = 2) -> Heard:
     heard = Heard()
     RayEngine(cluster.address, retries).run(tasks, started=heard.start, finished=heard.finish)
     assert heard.threads == {threading.get_ident()}
-    assert Counter(heard.finished) == Counter(task.name for task in tasks)
+    assert sorted(heard.finished) == sorted(task.name for task in tasks)
     return heard
 
 
@@ -97,9 +95,7 @@ print("has", len(inputs))
 """
 
 
-def test_inputs_travel_and_outputs_come_back(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inputs_travel_and_outputs_come_back(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}/no/such/folder")
@@ -111,9 +107,7 @@ def test_inputs_travel_and_outputs_come_back(
     put = ray.put
     monkeypatch.setattr(ray, "put", lambda content: (sent.append(len(content)), put(content))[1])
     outputs = ("a/b/it.bin", "names.txt", "env.txt")
-    tasks = [
-        python(f"t{i}", COPY, tmp_path / f"out{i}", shared, path, outputs=outputs) for i, path in enumerate(own)
-    ]
+    tasks = [python(f"t{i}", COPY, tmp_path / f"out{i}", shared, path, outputs=outputs) for i, path in enumerate(own)]
     engine, heard = RayEngine(cluster.address), Heard()
     engine.run(tasks, started=heard.start, finished=heard.finish)
     assert sorted(sent) == [8, 8, 8, 1024000]  # the shared file once
@@ -126,7 +120,9 @@ def test_inputs_travel_and_outputs_come_back(
         assert (task.out / "a/b/it.bin").read_bytes() == shared.read_bytes() + f"policy {i}!".encode()
         assert (task.out / "names.txt").read_text() == f"base.pth policy{i}.json"
         threads, where, modules, folder = (task.out / "env.txt").read_text().split()
-        assert (threads, modules, folder) == ("1", str(tmp_path), os.getcwd())
+        assert (threads, folder) == ("1", os.getcwd())
+        assert modules.split(os.pathsep)[0] == str(tmp_path)
+        assert "/no/such/folder" not in modules
         assert Path(where) != task.out
         assert not Path(where).parent.exists()  # cleared when everything has come back
         assert sorted(p.name for p in task.out.iterdir()) == ["a", "env.txt", "log.txt", "names.txt"]
@@ -170,7 +166,9 @@ def test_an_exit_code_is_final_and_a_kill_is_not(cluster: Any, tmp_path: Path) -
 
 
 def test_shares_of_gpus_are_passed_on(cluster: Any, tmp_path: Path) -> None:
-    show = "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / 'it.txt').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
+    show = (
+        "import os, pathlib, sys; (pathlib.Path(sys.argv[1]) / 'it.txt').write_text(os.environ['CUDA_VISIBLE_DEVICES'])"
+    )
     tasks = [python("both", show, tmp_path / "both", gpus=2), python("half", show, tmp_path / "half", gpus=0.5)]
     heard = run(cluster, tasks)
     assert all(told.ok for told in heard.finished.values()), heard.finished
@@ -192,32 +190,138 @@ def test_what_cannot_be_kept_has_failed(cluster: Any, tmp_path: Path) -> None:
 SLOW = """
 import os, pathlib, sys, time
 out, place, number = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
-with open(place / f"{number}.runs", "a") as f: f.write(f"{os.getpid()}\\n")
-time.sleep(2.0 if number in "01" else 0.1)
+with open(place / f"{number}.runs", "a") as f: f.write(f"{os.getpid()} {os.environ['RAY_RAYLET_PID']}\\n")
+time.sleep(1.5 if number in "012" else 0.1)
 (out / "it.txt").write_text(number)
 """
 
 
+def runs(folder: Path) -> list[tuple[int, int, int]]:
+    """Task, process and raylet of every time that a command began."""
+    lines = [(int(p.stem), line) for p in folder.glob("*.runs") for line in p.read_text().splitlines(True)]
+    return [(n, *map(int, line.split())) for n, line in lines if line.endswith("\n")]  # type: ignore[misc]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_node_killed_in_mid_task_costs_an_attempt_and_no_result(cluster: Any, tmp_path: Path) -> None:
-    import ray
-
-    doomed = cluster.add_node(num_cpus=1, resources={"doomed": 1})
+    doomed = cluster.add_node(num_cpus=1)
+    raylet = doomed.all_processes["raylet"][0].process.pid
     tasks = [python(f"t{i}", SLOW, tmp_path / f"out{i}", more=(str(tmp_path), str(i))) for i in range(8)]
-    heard, killed = Heard(), threading.Event()
-
-    def on_start(task: Task) -> None:
-        heard.start(task)
-        if engine_nodes(ray, doomed) and not killed.is_set():
-            pass
+    hit: list[tuple[int, int, int]] = []
 
     def kill() -> None:
-        while not any(is_child(pid, doomed) for pid in pids(tmp_path)):
+        while not (found := [run for run in runs(tmp_path) if run[2] == raylet]):
             time.sleep(0.02)
+        hit.extend(found)
         cluster.remove_node(doomed, allow_graceful=False)
-        killed.set()
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    RayEngine(cluster.address).run(tasks, started=on_start, finished=heard.finish)
-    killer.join(10)
-    assert killed.is_set()
+    heard = run(cluster, tasks)
+    killer.join(20)
+    ((number, pid, _),) = hit
+    assert not alive(pid)  # the command went with its node
+    assert Counter(heard.started) == Counter(task.name for task in tasks)  # each once, whatever the attempts
+    for i, task in enumerate(tasks):
+        attempts = 2 if i == number else 1
+        assert heard.finished[task.name]._replace(seconds=0) == Finished(True, "", 0, attempts, os.uname().nodename)
+        assert (task.out / "it.txt").read_text() == str(i)
+    assert Counter(n for n, _, _ in runs(tmp_path)) == Counter([*range(8), number])
+
+
+def test_a_worker_that_is_always_lost_is_given_up(cluster: Any, tmp_path: Path) -> None:
+    # The command's parent keeps it, and that one's parent is Ray's worker.
+    code = "import os, pathlib, time\nkeeper = pathlib.Path(f'/proc/{os.getppid()}/stat').read_text()\n"
+    code += "os.kill(int(keeper.rsplit(')', 1)[1].split()[1]), 9); time.sleep(60)"
+    heard = run(cluster, [python("t", code, tmp_path / "t")], retries=1)
+    told = heard.finished["t"]
+    assert (told.ok, told.attempts) == (False, 2)
+    assert told.message == "t was lost 2 times, with its Ray process or its machine"
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from detection.engine import RayEngine
+from detection.tasks import Task
+address, place = sys.argv[1:]
+code = '''
+import os, pathlib, sys, time
+place, name = pathlib.Path(sys.argv[2]), sys.argv[3]
+(place / f"{name}.pid").write_text(str(os.getpid()))
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    (place / f"{name}.saved").write_text("")
+    sys.exit(130)
+'''
+tasks = [Task(n, (sys.executable, "-c", code, "{out}", place, n), (), Path(place) / n, ()) for n in "abcd"]
+engine = RayEngine(address)
+try:
+    engine.run(tasks, started=lambda task: None, finished=lambda task, told: print("finished", task.name, told))
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_matrix_lets_commands_save_and_leaves_none(cluster: Any, tmp_path: Path, number: int) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, cluster.address, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    )  # fmt: skip
+    end = time.monotonic() + 40
+    while len(begun := [p for p in tmp_path.glob("*.pid") if p.read_text()]) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    driver.send_signal(number)
+    said, _ = driver.communicate(timeout=30)
+    if number == signal.SIGINT:
+        assert (said, driver.returncode) == ("interrupted\n", 130)
+    for path in begun:
+        wait_for(path.with_suffix(".saved"))
+    while any(alive(int(path.read_text())) for path in begun):
+        assert time.monotonic() < end + 20
+        time.sleep(0.05)
+    assert sorted(tmp_path.glob("*.pid")) == sorted(begun)  # those that waited were not begun
+
+
+def test_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
+    import ray
+
+    before = signal.getsignal(signal.SIGTERM)
+    task = python("t", "import pathlib, sys; (pathlib.Path(sys.argv[1]) / 'it.txt').write_text('x')", tmp_path / "t")
+    heard = Heard()
+    RayEngine().run([task], started=heard.start, finished=heard.finish)
+    assert heard.finished["t"].ok
+    assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", r"no Ray cluster answers at 127\.0\.0\.1:1 \(.*start one with `ray start --head`"),
+        ("ray://127.0.0.1:10001", "expected HOST:PORT of a Ray cluster, or auto, got 'ray://127"),
+        ("nonsense", "expected HOST:PORT of a Ray cluster, or auto, got 'nonsense'"),
+    ],
+)
+def test_an_address_without_a_cluster_is_told_at_once(address: str, said: str, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=said):
+        RayEngine(address).run([python("t", "", tmp_path)], started=lambda t: None, finished=lambda t, f: None)
+    assert time.monotonic() - begun < 10
+
+
+def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"--engine ray needs Ray, .* pip install 'policy-search\[cluster\]'"):
+        RayEngine()
