@@ -7,6 +7,7 @@ command (SIGINT), so that it saves its state; what is left after `PATIENCE` seco
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -26,8 +27,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         command = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), pass_fds=(lock,), process_group=0
-        )
+            words, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), pass_fds=(lock,), process_group=0,
+            preexec_fn=_interrupted_without_keeper,
+        )  # fmt: skip
     except OSError as error:
         sys.stderr.write(f"cannot start {words[0]}: {error.strerror or error}\n")
         print(f"0\n{NOT_FOUND}", flush=True)
@@ -41,6 +43,17 @@ def main() -> int:
     with contextlib.suppress(BrokenPipeError):
         print(code, flush=True)
     return 0
+
+
+# Looked up before the fork: between fork and exec nothing may be loaded.
+_PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _interrupted_without_keeper() -> None:
+    # Ray kills the children of a worker that it ends, and so this process.
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 
 
 def _end_with_parent(group: int) -> None:
