@@ -45,6 +45,7 @@ from detection.cli_options import (
 from policy_search.cells.errors import InputError
 
 if TYPE_CHECKING:
+    from detection.config import FinetuneConfig
     from detection.recipe import Recipe
     from detection.watcher import Watcher
 
@@ -154,6 +155,36 @@ def finetune(
     processes: Processes = 1,
 ) -> None:
     """Fine-tune a base model with a policy and test it on every cell type. Stopped, the same command goes on."""
+    config = finetune_config(
+        policy=policy, data=data, weights=weights, out=out, preset=preset, allow=allow, evaluate=evaluate, root=root,
+        seed=seed, epochs=epochs, iterations=iterations, factor=factor, unfreeze=unfreeze, results=results,
+        force=force, lr=lr, batch=batch, crop=crop, sizes=sizes, optimizer=optimizer, schedule=schedule,
+        warmup=warmup, weight_decay=weight_decay, clip=clip, precision=precision, validate_on=validate_on,
+        validate_every=validate_every, patience=patience, save_every=save_every, feature_cache=feature_cache,
+        feature_cache_gb=feature_cache_gb, materialize=materialize, workers=workers, device=device,
+        processes=processes,
+    )  # fmt: skip
+    with _training("finetune") as watcher:
+        from detection.finetune import finetune as run
+
+        outcome = run(config, watcher)
+    if outcome.skipped:
+        console.print(f"already in {results}, skipped (--force runs it again)", soft_wrap=True)
+    show_scores({r.cell_type + (" (seen)" if r.seen else ""): r for r in outcome.results},
+          any(r.synthetic for r in outcome.results))  # fmt: skip
+
+
+def finetune_config(
+    *, policy: str, data: str, weights: Path, out: Path | None, preset: str | None, allow: list[str] | None, seed: int,
+    device: str, lr: float | None, batch: int | None, crop: int | None, sizes: str | None, optimizer: str | None,
+    schedule: str | None, warmup: int | None, weight_decay: float | None, clip: float | None, precision: str | None,
+    **rest: Any,
+) -> FinetuneConfig:  # fmt: skip
+    """The configuration of `detect finetune` from its options, those of `rest` as they are. Reads the weights.
+
+    Raises:
+        InputError: an option that cannot be used, or weights of another network.
+    """
     from detection.config import FinetuneConfig
     from detection.presets import preset as preset_of
     from detection.weights import base_weights, preset_name
@@ -166,22 +197,10 @@ def finetune(
         preset_of(preset).finetuning, device, lr=lr, batch=batch, crop=crop, sizes=sizes, optimizer=optimizer,
         schedule=schedule, warmup=warmup, weight_decay=weight_decay, clip=clip, precision=precision,
     )  # fmt: skip
-    config = checked(
+    return checked(
         FinetuneConfig, policy=policy, data=data, weights=weights, out=out or _run_folder(data, policy, seed),
-        preset=preset, allow=tuple(allow or ()), root=root, seed=seed, epochs=epochs, iterations=iterations,
-        factor=factor, unfreeze=unfreeze, evaluate=evaluate, results=results, force=force, validate_on=validate_on,
-        validate_every=validate_every, patience=patience, save_every=save_every, feature_cache=feature_cache,
-        feature_cache_gb=feature_cache_gb, materialize=materialize, workers=workers, device=device,
-        processes=processes, **recipe,
+        preset=preset, allow=tuple(allow or ()), seed=seed, device=device, **rest, **recipe,
     )  # fmt: skip
-    with _training("finetune") as watcher:
-        from detection.finetune import finetune as run
-
-        outcome = run(config, watcher)
-    if outcome.skipped:
-        console.print(f"already in {results}, skipped (--force runs it again)", soft_wrap=True)
-    show_scores({r.cell_type + (" (seen)" if r.seen else ""): r for r in outcome.results},
-          any(r.synthetic for r in outcome.results))  # fmt: skip
 
 
 def _recipe(preset: Recipe, device: str, *, sizes: str | None, precision: str | None, **options: Any) -> dict[str, Any]:

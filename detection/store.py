@@ -1,18 +1,21 @@
-"""Results in SQLite: one row per source, policy, seed, configuration and tested cell type (design 7.4)."""
+"""Results in SQLite: one row per source, policy, seed, configuration and tested cell type, with its images (7.4)."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from detection.matches import ImageMatches
 from detection.network import Frozen
+from detection.store_images import CREATE as CREATE_IMAGES
+from detection.store_images import RunKey, Tested, forget_other_images, images_of, replace_images
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder
 
-SCHEMA = 2
-# What later schemas added to the columns of schema 1. Rows from before have no value there.
+SCHEMA = 3  # 2: two columns; 3: the table of images
+# What schema 2 added to the columns of schema 1. Rows from before have no value there.
 _ADDED = ("ar100", "ar500")
 
 
@@ -70,6 +73,11 @@ class Result(Scores):
     seconds: float
     versions: str
 
+    @property
+    def key(self) -> RunKey:
+        """Of the run that it belongs to."""
+        return RunKey(self.source, self.policy_hash, self.seed, self.config_hash)
+
 
 _KEY = ("source", "policy_hash", "policy", "seed", "config_hash", "cell_type")
 _COLUMNS = tuple(Result.model_fields)
@@ -120,33 +128,100 @@ class Store:
             with connection:
                 yield connection
         except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise InputError(
+                    f"{self.path} is full, or the disk that it is on: nothing of the last results was written. Make "
+                    "room and give the same command again."
+                ) from error
             raise InputError(f"{self.path} cannot be used as a database of results: {error}") from error
         finally:
             if connection is not None:
                 connection.close()
 
-    def put(self, results: Sequence[Result]) -> None:
-        """Write all rows or none; a row with the same key is replaced."""
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection that holds the file from the start, so that what is read in between stays true."""
         with self._connection() as connection:
             _bring_up_to_date(connection)
-            connection.executemany(_UPSERT, [result.model_dump() for result in results])
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+
+    def put(self, results: Sequence[Result], images: Mapping[str, Sequence[ImageMatches]] | None = None) -> None:
+        """Write all rows or none; a row with the same key is replaced, and its images with it.
+
+        Args:
+            results: of one run if there are images.
+            images: cell type → its test images, for exactly the types of `results`. Without them, those that are
+                stored for the same test images stay, and those for others go.
+
+        Raises:
+            InputError: the file cannot be written, or the disk is full; nothing was written then.
+            ValueError: results and images do not belong together.
+        """
+        if images is not None:
+            types, runs = sorted(result.cell_type for result in results), {result.key for result in results}
+            if types != sorted(images) or len(runs) > 1:
+                raise ValueError(f"images of {sorted(images)}, results of {types} in {len(runs)} runs")
+        tested = {r.cell_type: Tested(r.test_fingerprint, images[r.cell_type]) for r in results} if images else {}
+        with self._writing() as connection:
+            _put(connection, results, tested)
+
+    def merge(self, other: str | Path) -> int:
+        """Put every result of another file into this one, with its images, all or none; gives back their number.
+
+        A row with the same key is replaced; doing it again changes nothing.
+
+        Raises:
+            InputError: the other is missing or no file of results, or this one cannot be written.
+        """
+        source = Store(other, create=False)
+        if self.path.exists() and source.path.samefile(self.path):
+            raise InputError(f"{self.path} cannot be merged into itself: name another file of results")
+        with source._connection() as theirs:
+            theirs.execute("BEGIN")  # one state of the other file, whoever writes to it meanwhile
+            runs: dict[RunKey, list[Result]] = {}
+            for result in _results(theirs):
+                runs.setdefault(result.key, []).append(result)
+            with self._writing() as connection:
+                for key, results in runs.items():
+                    _put(connection, results, images_of(theirs, key))
+        return sum(map(len, runs.values()))
 
     def all(self) -> list[Result]:
         """Every row, by key."""
         with self._connection() as connection:
-            rows = connection.execute(f"SELECT * FROM results ORDER BY {', '.join(_KEY)}").fetchall()
-        return [Result.model_validate(dict(row)) for row in rows]
+            return _results(connection)
 
     def find(self, source: str, policy_hash: str, seed: int, config_hash: str) -> list[Result]:
         """The rows of one run, whatever its policy was called."""
-        query = "SELECT * FROM results WHERE source = ? AND policy_hash = ? AND seed = ? AND config_hash = ?"
+        where = "WHERE source = ? AND policy_hash = ? AND seed = ? AND config_hash = ?"
         with self._connection() as connection:
-            rows = connection.execute(query, (source, policy_hash, seed, config_hash)).fetchall()
-        return [Result.model_validate(dict(row)) for row in rows]
+            return _results(connection, where, (source, policy_hash, seed, config_hash))
+
+    def images(self, source: str, policy_hash: str, seed: int, config_hash: str) -> dict[str, list[ImageMatches]]:
+        """Cell type → its images in the order of testing, for one run; types whose images were not kept are missing."""
+        with self._connection() as connection:
+            found = images_of(connection, RunKey(source, policy_hash, seed, config_hash))
+        return {cell_type: list(tested.images) for cell_type, tested in found.items()}
+
+
+def _results(connection: sqlite3.Connection, where: str = "", values: tuple[object, ...] = ()) -> list[Result]:
+    rows = connection.execute(f"SELECT * FROM results {where} ORDER BY {', '.join(_KEY)}", values)
+    return [Result.model_validate(dict(row)) for row in rows]
+
+
+def _put(connection: sqlite3.Connection, results: Sequence[Result], images: Mapping[str, Tested]) -> None:
+    """Within a transaction; `images` by cell type, of one run."""
+    connection.executemany(_UPSERT, [result.model_dump() for result in results])
+    for result in results:
+        if result.cell_type in images:
+            replace_images(connection, result.key, result.cell_type, images[result.cell_type])
+        else:
+            forget_other_images(connection, result.key, result.cell_type, result.test_fingerprint)
 
 
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Make the table, or add the columns that an older program did not know; others may try at the same time."""
+    """Make the tables, or add what an older program did not know; others may try at the same time."""
     if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -155,5 +230,6 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     for name in _ADDED:
         if name not in there:
             connection.execute(f"ALTER TABLE results ADD COLUMN {name}")
+    connection.execute(CREATE_IMAGES)
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.commit()

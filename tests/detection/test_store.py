@@ -109,7 +109,7 @@ def test_results_of_the_first_schema_are_read_and_added_to(tmp_path, create):
     store.put([result(ar100=0.125, ar500=0.25)])
     assert [r.ar100 for r in store.all()] == [0.125, None, 0.25]
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 3
 
 
 def test_reading_an_old_file_does_not_change_it(tmp_path):
