@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -128,10 +129,10 @@ class Store:
             with connection:
                 yield connection
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            if _disk_is_full(error, self.path.parent):
                 raise InputError(
-                    f"{self.path} is full, or the disk that it is on: nothing of the last results was written. Make "
-                    "room and give the same command again."
+                    f"the disk of {self.path} is full: nothing was written to it. Make room, then give the same "
+                    "command again."
                 ) from error
             raise InputError(f"{self.path} cannot be used as a database of results: {error}") from error
         finally:
@@ -203,6 +204,13 @@ class Store:
         with self._connection() as connection:
             found = images_of(connection, RunKey(source, policy_hash, seed, config_hash))
         return {cell_type: list(tested.images) for cell_type, tested in found.items()}
+
+
+def _disk_is_full(error: sqlite3.DatabaseError, folder: Path) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    # Without room for its index of the log (32 KB) SQLite speaks of input and output alone.
+    unclear = code & 0xFF == sqlite3.SQLITE_IOERR
+    return code == sqlite3.SQLITE_FULL or (unclear and shutil.disk_usage(folder).free < 1 << 18)
 
 
 def _results(connection: sqlite3.Connection, where: str = "", values: tuple[object, ...] = ()) -> list[Result]:

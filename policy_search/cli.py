@@ -28,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Learn augmentation policies that carry a cell-segmentation model over to cell types nobody labelled.",
 )
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats, morphology.")
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats, morphology."
+)
 app.add_typer(data_app, name="data")
 register_study(app)
 register(app)

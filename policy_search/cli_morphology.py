@@ -15,7 +15,8 @@ from rich.table import Table
 
 from policy_search.cells.dataset import CellDataset
 from policy_search.cells.errors import InputError
-from policy_search.cells.sources import resolve
+from policy_search.cells.sources import DEMO, resolve
+from policy_search.cells.types import CELL_TYPES, find_cell_type
 from policy_search.config import MorphologyConfig
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def morphology(
         list[str], typer.Option(help="A172, all, demo/all, or a COCO file. Give it again for data sets side by side.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Figure (.png, .svg, .pdf); .csv and .json go beside it. Default: tables only.")
+        Path | None, typer.Option(help="Figure (.png, .svg, .pdf); a .csv and a .summary.json go beside it.")
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="LIVECell's folder. Default: LIVECELL_ROOT, else the user cache.")
@@ -70,11 +71,9 @@ def morphology(
     _print_tables(rows, reference)
     if config.out is None:
         return
-    title = f"Size and convexity of cells: {', '.join(config.data)} ({_splits(datasets)})" + (
-        ", whole cells only" if whole else ""
-    )
+    title = f"data: {', '.join(config.data)}; splits: {_splits(datasets)}" + ("; whole cells only" if whole else "")
     draw(types, config.out, title=title, source=reference)
-    cells, summary = config.out.with_suffix(".csv"), config.out.with_suffix(".json")
+    cells, summary = config.out.with_suffix(".csv"), config.out.with_suffix(".summary.json")
     write_cells(cells, types)
     write_json(summary, {"config": config.model_dump(mode="json"), "types": [row.document() for row in rows]})
     console.print(f"wrote {config.out}, {cells} and {summary}", soft_wrap=True, highlight=False, markup=False)
@@ -140,7 +139,24 @@ def _what_was_measured(
     else:
         cut, total = sum(int((~t.whole).sum()) for t in types), sum(len(t) for t in types)
         lines.append(f"{cut:,} of {total:,} cells are cut by the image's border and counted as they show (--whole).")
+    missing = _without_images(config, types)
+    if missing:
+        lines.append(f"No annotated image of {', '.join(missing)} in {config.split or 'any split'}.")
     return [*lines, ""]
+
+
+def _without_images(config: MorphologyConfig, types: Sequence[TypeMorphology]) -> list[str]:
+    """Types that were asked for by name, or by `all`, and are not there. A COCO file holds what it holds."""
+    missing = []
+    for name in config.data:
+        demo = name.lower().startswith(DEMO)
+        names = name[len(DEMO) :] if demo else name
+        if "/" in names or ".json" in names.lower():
+            continue
+        known = CELL_TYPES if names.lower() == "all" else tuple(map(find_cell_type, names.split(",")))
+        there = {t.cell_type for t in types if t.synthetic == demo}
+        missing += [DEMO * demo + t.name for t in known if t is not None and t.name not in there]
+    return missing
 
 
 def _print_tables(rows: Sequence[TypeRow], reference: TypeMorphology | None) -> None:

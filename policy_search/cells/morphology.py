@@ -176,12 +176,8 @@ def measure(
                     own.vertices.append(annotated_vertices(dataset, record)[own.shapes[-1].ids - 1])
             if progress is not None:
                 progress(1)
-    return tuple(
-        own.finish(label, data, cell_type)
-        for (label, (data, cell_type), own) in zip(
-            _labels([(d, t, c.synthetic) for (d, t), c in collected.items()]), collected, collected.values(), strict=True
-        )
-    )
+    labels = _labels([(data, cell_type, own.synthetic) for (data, cell_type), own in collected.items()])
+    return tuple(own.finish(label, *names) for label, (names, own) in zip(labels, collected.items(), strict=True))
 
 
 def annotated_vertices(dataset: CellDataset, record: ImageRecord) -> NDArray[np.int64]:

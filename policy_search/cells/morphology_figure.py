@@ -33,17 +33,22 @@ _RIDGE = 0.72  # height of a curve, in rows
 
 @dataclass(frozen=True)
 class _Panel:
-    """One measured quantity: its title, axis, and colour (Okabe and Ito's, which colour-blind readers tell apart)."""
+    """One measured quantity and how it is drawn. The colours are apart for colour-blind readers too."""
 
     title: str
     attribute: str
     colour: str
+    form: str
     log: bool
 
+    def shown(self, values: Any) -> NDArray[np.float64]:
+        """Values as positions on the axis: themselves, or their decimal logarithms."""
+        return np.log10(values) if self.log else np.asarray(values, np.float64)
 
-_SIZE = _Panel("size, px² (log scale)", "area", "#009e73", True)
-_CONVEXITY = _Panel("convexity (area / convex hull)", "convexity", "#8b4a8b", False)
-_VERTICES = _Panel("vertices of the polygon (log scale)", "vertices", "#0072b2", True)
+
+_SIZE = _Panel("size, px² (log scale)", "area", "#009e73", ",.0f", True)
+_CONVEXITY = _Panel("convexity (area / convex hull)", "convexity", "#8b4a8b", ".2f", False)
+_VERTICES = _Panel("vertices of the polygon (log scale)", "vertices", "#0072b2", ",.0f", True)
 
 
 def check_format(path: str | Path) -> Path:
@@ -86,7 +91,7 @@ def morphology_figure(
 
     Args:
         types: as `measure` gave them, at least one.
-        title: above the figure; names the synthetic data sets by itself.
+        title: second line of the heading (which data); synthetic data sets are named by themselves.
         source: type whose medians are drawn through all rows.
 
     Raises:
@@ -106,7 +111,7 @@ def morphology_figure(
     axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
     for axis, panel in zip(axes, panels, strict=True):
         _draw_panel(axis, panel, rows, source)
-    axes[0].set_yticks(range(len(rows)), [_row_label(t) for t in rows], fontsize=8)
+    axes[0].set_yticks(np.arange(len(rows)) - 0.15, [_row_label(t) for t in rows], fontsize=8)
     axes[0].set_ylim(len(rows) - 0.72, -0.95)
     figure.suptitle("\n".join(_heading(rows, title)), fontsize=10, ha="left", x=0.02)
     figure.supxlabel("\n".join(_legend(rows, source)), fontsize=7.5, ha="left", x=0.02, color="#444444")
@@ -150,27 +155,31 @@ def _draw_panel(axis: Any, panel: _Panel, rows: Sequence[TypeMorphology], source
     low, high = _limits(panel, rows)
     grid = low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
     for row, own in enumerate(rows):
-        values = _values(own, panel)
+        raw = _raw(own, panel)
         axis.axhline(row, color="#cccccc", lw=0.6, zorder=0)
-        if len(values) == 0:
+        if len(raw) == 0:
             axis.text(0.5, row - 0.12, "none", transform=axis.get_yaxis_transform(), ha="center", fontsize=7.5)
             continue
-        strength = 0.3 if own.synthetic else 0.6
-        if len(values) < FEW:
-            axis.plot(values, np.full(len(values), row - 0.2), "|", color=panel.colour, markersize=8)
+        if len(raw) < FEW:
+            axis.plot(panel.shown(raw), np.full(len(raw), row - 0.2), "|", color=panel.colour, markersize=8)
         else:
-            curve = density(values, low, high, bounded=panel is _CONVEXITY)
+            curve = density(panel.shown(raw), low, high, bounded=not panel.log)
             height = row - _RIDGE * curve / curve.max()
+            strength = 0.3 if own.synthetic else 0.6
             axis.fill_between(grid, row, height, color=panel.colour, alpha=strength, lw=0, zorder=2)
-            axis.plot(grid, height, color=panel.colour, lw=1, zorder=3)
-        p5, p25, median, p75, p95 = np.percentile(values, (5, 25, 50, 75, 95))
+            there = curve > 0.004 * curve.max()  # a line at zero would hide the thin one of the quantiles
+            axis.plot(grid, np.where(there, height, np.nan), color=panel.colour, lw=1, zorder=3)
+        quantiles = np.percentile(raw, (5, 25, 50, 75, 95))
+        p5, p25, median, p75, p95 = panel.shown(quantiles)
         axis.plot([p5, p95], [row, row], color="#222222", lw=0.9, solid_capstyle="butt", zorder=4)
         axis.plot([p25, p75], [row, row], color="#222222", lw=3.2, solid_capstyle="butt", zorder=4)
         axis.plot([median], [row], "o", color="white", markeredgecolor="#222222", markersize=5, zorder=5)
-        axis.text(1.02, row, _number(10**median if panel.log else median, panel), va="center", fontsize=8,
+        axis.text(1.02, row, format(quantiles[2], panel.form), va="center", fontsize=8,
                   transform=axis.get_yaxis_transform(), clip_on=False)  # fmt: skip
-    if source is not None and len(_values(source, panel)):
-        axis.axvline(float(np.median(_values(source, panel))), color="#222222", lw=1, ls=(0, (4, 3)), zorder=1)
+    if source is not None and len(_raw(source, panel)):
+        axis.axvline(
+            float(panel.shown(np.median(_raw(source, panel)))), color="#222222", lw=1, ls=(0, (4, 3)), zorder=1
+        )
     axis.text(1.02, 1.0, "median", va="top", fontsize=7.5, color="#444444", transform=axis.transAxes)
     axis.set_xlim(low, high)
     axis.set_title(panel.title, fontsize=9, loc="left", color=panel.colour)
@@ -185,15 +194,15 @@ def _draw_panel(axis: Any, panel: _Panel, rows: Sequence[TypeMorphology], source
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _values(own: TypeMorphology, panel: _Panel) -> NDArray[np.float64]:
-    """What a panel's axis shows: the quantity, or its decimal logarithm."""
-    values = own.polygon_vertices() if panel is _VERTICES else getattr(own, panel.attribute)
-    return np.log10(values) if panel.log else np.asarray(values, np.float64)
+def _raw(own: TypeMorphology, panel: _Panel) -> NDArray[Any]:
+    """(M,) the measured quantity of a panel."""
+    values: NDArray[Any] = own.polygon_vertices() if panel is _VERTICES else getattr(own, panel.attribute)
+    return values
 
 
 def _limits(panel: _Panel, rows: Sequence[TypeMorphology]) -> tuple[float, float]:
     """Ends of the axis: every value on a log axis, all but the tails of convexity."""
-    filled = [v for v in (_values(t, panel) for t in rows) if len(v)]
+    filled = [v for v in (panel.shown(_raw(t, panel)) for t in rows) if len(v)]
     if panel.log:
         low, high = min(v.min() for v in filled), max(v.max() for v in filled)
         return float(low) - 0.1, float(high) + 0.1
@@ -208,7 +217,7 @@ def _row_label(own: TypeMorphology) -> str:
 
 def _heading(rows: Sequence[TypeMorphology], title: str) -> list[str]:
     synthetic = list(dict.fromkeys(t.data for t in rows if t.synthetic))
-    lines = [title or "Size and convexity of cells"]
+    lines = ["Size and convexity of cells by type", *([title] if title else [])]
     if synthetic:
         only = all(t.synthetic for t in rows)
         lines.append(f"SYNTHETIC cells, no real culture: {'all' if only else ', '.join(synthetic)}")
@@ -219,15 +228,11 @@ def _legend(rows: Sequence[TypeMorphology], source: TypeMorphology | None) -> li
     """What the marks mean; the last line says what the axes leave out."""
     low, _ = _limits(_CONVEXITY, rows)
     beyond = sum(int(np.count_nonzero(t.convexity < low)) for t in rows)
-    lines = ["Circle: median. Thick bar: middle half of the cells; thin line: 5 to 95 %. Curves have equal heights."]
+    lines = ["Circle: median. Thick bar: middle half of the cells; thin line: 5% to 95%. Curves have equal heights."]
     if source is not None:
         lines.append(f"Dashed: median of the source, {source.label}.")
     if any(0 < len(t) < FEW for t in rows):
         lines.append(f"Types with fewer than {FEW} cells: a tick for each cell.")
     if beyond:
-        lines.append(f"Not shown: {beyond:,} cells with a convexity below {low:.2f}.")
+        lines.append(f"Not shown: {beyond:,} cell{'s' if beyond != 1 else ''} with a convexity below {low:.2f}.")
     return lines
-
-
-def _number(value: float, panel: _Panel) -> str:
-    return f"{value:.2f}" if panel is _CONVEXITY else f"{value:,.0f}"

@@ -68,7 +68,9 @@ class TypeRow:
         plain: dict[str, Any] = {
             key: value._asdict() if isinstance(value, Quantiles) else value for key, value in vars(self).items()
         }
-        return _without_nan({**plain, "length_ratio": self.length_ratio})
+        plain["length_ratio"] = self.length_ratio
+        finite: dict[str, Any] = _without_nan(plain)
+        return finite
 
 
 def by_size(types: Sequence[TypeMorphology]) -> tuple[TypeMorphology, ...]:

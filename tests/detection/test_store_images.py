@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,12 +122,28 @@ def test_a_full_disk_is_said_and_leaves_everything_as_it_was(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         small(patch, 20)
         for write in (lambda: store.put([result(ap50=0.1)], {"BT474": large}), lambda: store.merge(other.path)):
-            with pytest.raises(InputError, match=r"r\.sqlite is full, or the disk that it is on: nothing"):
+            with pytest.raises(InputError, match=r"the disk of .*r\.sqlite is full: nothing was written"):
                 write()
             assert store.all() == [result()]
             assert plain(store.images(*KEY)) == plain({"BT474": images(1)})
     assert store.merge(other.path) == 1
     assert plain(store.images("A172", "p1", 7, "c1")) == plain({"SKOV3": large})
+
+
+@pytest.mark.parametrize(("free", "message"), [(4096, "disk of .* is full"), (1 << 30, "cannot be used .*: disk I/O")])
+def test_a_disk_without_room_for_sqlites_own_files_is_said_to_be_full(tmp_path, monkeypatch, free, message):
+    """A full tmpfs was seen to fail like this, in reading too: the shared index of the log could not be made."""
+
+    def fail(*_, **__):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    store = Store(tmp_path / "r.sqlite")
+    monkeypatch.setattr(detection.store.sqlite3, "connect", fail)
+    monkeypatch.setattr(detection.store.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(InputError, match=message):
+        store.all()
 
 
 def test_a_damaged_entry_is_named(tmp_path):
