@@ -34,7 +34,8 @@ def _of(record: MatrixRecord) -> str:
     missing = record.planned - len(record.cells)
     places = sorted({part.place for part in (*record.cells, *record.stages)})
     facts = [
-        f"{len(record.cells)} of {record.planned} fine-tunes are finished" + (f"; {missing} are missing" if missing else ""),
+        f"{len(record.cells)} of {record.planned} fine-tunes are finished"
+        + (f"; {missing} are missing" if missing else ""),
         f"First start {record.started}, last end {record.finished} (UTC)",
         f"{'Machines' if len(places) > 1 else 'Machine'}: {', '.join(places) or 'unknown'}; "
         f"{record.threads} thread{'s' if record.threads > 1 else ''} a run; {_devices(record)}",
@@ -49,7 +50,9 @@ def _of(record: MatrixRecord) -> str:
             html.listing(facts),
             html.text("This one command repeats the experiment, and goes on where results are missing:"),
             html.commands([again]),
-            html.folded(f"The exact commands of all {len(record.cells)} fine-tunes", html.commands(_commands(record.cells))),
+            html.folded(
+                f"The exact commands of all {len(record.cells)} fine-tunes", html.commands(_commands(record.cells))
+            ),
         ]
     )
 

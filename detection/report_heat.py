@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
+from detection.compare_blocks import signed
+
 # ColorBrewer's RdBu, whose ends colour-blind readers tell apart; values in the cells say the same without colour.
 _SCALE = ((178, 24, 43), (239, 138, 98), (253, 219, 199), (247, 247, 247), (209, 229, 240), (103, 169, 207),
           (33, 102, 172))  # fmt: skip
@@ -63,8 +65,7 @@ def heat_map(
         top = _TOP + at * _HEIGHT
         short = textwrap.shorten(row, 24, placeholder="…") or row[:23] + "…"
         parts.append(
-            f'<text x="{_LEFT - 8}" y="{top + 22}" text-anchor="end">{escape(short)}'
-            f"<title>{escape(row)}</title></text>"
+            f'<text x="{_LEFT - 8}" y="{top + 22}" text-anchor="end">{escape(short)}<title>{escape(row)}</title></text>'
         )
         parts += [_cell(gains.get((row, name)), left, top, most, f"{row}, {name}") for name, left in lefts.items()]
     return "\n".join([*parts, _legend(most, height - 34), "</svg>"])
@@ -92,17 +93,12 @@ def _legend(most: float, top: int) -> str:
     )
     ends = ((0, -most, "start"), (126, 0.0, "middle"), (252, most, "end"))
     marks = "".join(
-        f'<text x="{_LEFT + x}" y="{top + 28}" text-anchor="{anchor}">{signed(value)}</text>' for x, value, anchor in ends
+        f'<text x="{_LEFT + x}" y="{top + 28}" text-anchor="{anchor}">{signed(value)}</text>'
+        for x, value, anchor in ends
     )
     dot = f'<circle cx="{_LEFT + 292}" cy="{top + 6}" r="3.5"/>'
     words = f'<text x="{_LEFT + 302}" y="{top + 11}">told from 0 after correction</text>'
     return f"<g>{bar}{marks}{dot}{words}</g>"
-
-
-def signed(points: float) -> str:
-    """A gain with its sign and one decimal; what rounds to zero has none."""
-    rounded = round(points, 1)
-    return "0.0" if rounded == 0 else f"{rounded:+.1f}".replace("-", "−")
 
 
 def _dark(fill: str) -> bool:

@@ -114,7 +114,9 @@ def table(label: str, heads: Sequence[str], rows: Sequence[Sequence[Cell]], sums
     titles = [escape(head).replace("\n", "<br>") for head in heads]
     first = "".join(f'<th scope="col"{_number(at)}>{title}</th>' for at, title in enumerate(titles))
     lines = [
-        f"<tr{_kind('sum' if number in sums else '')}>" + "".join(_cell(cell, at) for at, cell in enumerate(row)) + "</tr>"
+        f"<tr{_kind('sum' if number in sums else '')}>"
+        + "".join(_cell(cell, at) for at, cell in enumerate(row))
+        + "</tr>"
         for number, row in enumerate(rows)
     ]
     content = "\n".join([f"<thead><tr>{first}</tr></thead>", "<tbody>", *lines, "</tbody>"])

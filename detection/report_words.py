@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from detection.compare import Comparison, Contrast
+from detection.compare_blocks import interval, signed
 from detection.intervals import Estimate
-from detection.report_heat import signed
-
-
-def percent(value: float) -> str:
-    """AP50 of 0 … 1 in percent."""
-    return f"{100 * value:.1f}"
-
-
-def interval(estimate: Estimate) -> str:
-    """`[1.0, 5.4]` in points; `[no interval]` where nothing is known of the spread."""
-    if estimate.low is None or estimate.high is None:
-        return "[no interval]"
-    return f"[{signed(100 * estimate.low).lstrip('+')}, {signed(100 * estimate.high).lstrip('+')}]"
 
 
 def gain(estimate: Estimate) -> str:
-    """`+3.2 [1.0, 5.4]` in points of AP50."""
-    return f"{signed(100 * estimate.value)} {interval(estimate)}"
+    """`+3.2 [+1.0, +5.4]` in points of AP50."""
+    return f"{signed(100 * estimate.value)} {interval(estimate) or '[no interval]'}"
 
 
 def verdict(found: Comparison) -> list[str]:
