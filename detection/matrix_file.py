@@ -37,7 +37,7 @@ class Row(Frozen):
     label: str = Field(min_length=1)
     policy: str | None = Field(None, min_length=1)
     paper: str | None = None
-    finetune: Options = {}
+    finetune: Options = Field(default_factory=dict)
     scales: tuple[str, ...] | None = None
 
 
@@ -48,8 +48,8 @@ class Scale(Frozen):
         sources: `--data` names, or `all but TYPE` (`demo/all but TYPE`).
         types: what `{unseen}` and `all but` count from.
         eval: types to test on, as for `--eval`.
-        pretrain: options of `detect pretrain`: a base model for each source and seed; or `weights`: a given one, relative
-            to the experiment file. Without both, `--weights` must name it.
+        pretrain: options of `detect pretrain`: a base model for each source and seed.
+        weights: a given base model instead, relative to the experiment file. Without both, `--weights` must name one.
         finetune, searches: options over the experiment's.
         policies: label of a row → its policy at this scale.
         gpus: share of a GPU that each run needs; 0 for the CPU.
@@ -60,9 +60,9 @@ class Scale(Frozen):
     eval: str = "all"
     pretrain: Options | None = None
     weights: str | None = None
-    finetune: Options = {}
-    searches: dict[str, Options] = {}
-    policies: dict[str, str] = {}
+    finetune: Options = Field(default_factory=dict)
+    searches: dict[str, Options] = Field(default_factory=dict)
+    policies: dict[str, str] = Field(default_factory=dict)
     gpus: float = Field(0, ge=0)
 
 
@@ -82,8 +82,8 @@ class Experiment(Frozen):
     reference: str
     seeds: tuple[int, ...] = Field(min_length=1)
     rows: tuple[Row, ...] = Field(min_length=1)
-    searches: dict[str, Options] = {}
-    finetune: Options = {}
+    searches: dict[str, Options] = Field(default_factory=dict)
+    finetune: Options = Field(default_factory=dict)
     scales: dict[str, Scale] = Field(min_length=1)
 
     def rows_at(self, scale: str) -> list[Row]:
@@ -92,19 +92,19 @@ class Experiment(Frozen):
 
 
 def read_experiment(path: str | Path) -> Experiment:
-    """Read an experiment file.
+    """Read an experiment file. With `base = "FILE"` it takes over that file's values and sets its own over them.
 
     Raises:
         InputError: missing, not TOML, an unknown key (the nearest known one is named), a wrong value, or rows, searches
             and scales that do not fit together.
     """
     file = Path(path)
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read experiment file {file}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise InputError(f"{file} is not TOML: {error}") from None
+    content = _read(file)
+    if "base" in content:
+        base = content.pop("base")
+        if not isinstance(base, str):
+            raise InputError(f"{file}: base: expected the name of a file, found {base!r}")
+        content = _over(_read(file.parent / base), content)
     _check_keys(content, file)
     try:
         experiment = Experiment.model_validate(content)
@@ -116,6 +116,24 @@ def read_experiment(path: str | Path) -> Experiment:
         raise InputError(f"{file}: {where}: {first['msg']}{found}") from None
     _check_sense(experiment, file)
     return experiment
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read experiment file {file}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not TOML: {error}") from None
+
+
+def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Own values over those of the base, table by table; a list is one value."""
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
 
 
 def options_of(experiment: Experiment, path: Path) -> list[tuple[str, str, Options]]:
@@ -216,8 +234,8 @@ def _check_sense(experiment: Experiment, file: Path) -> None:
         rows = experiment.rows_at(name)
         if lacking := [row.label for row in rows if row.policy is None and row.label not in scale.policies]:
             raise InputError(
-                f"{file}: row {lacking[0]!r} has no policy at scale {name}: name one under policies in {where}, or list "
-                "the row's scales"
+                f"{file}: row {lacking[0]!r} has no policy at scale {name}: name one under policies in {where}, "
+                "or list the row's scales"
             )
         here = [row.label for row in rows]
         if experiment.reference not in here:
