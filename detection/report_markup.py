@@ -1,4 +1,4 @@
-"""Pieces of a page that needs nothing but itself: escaped texts, tables that scroll, pictures in the page, the style."""
+"""Pieces of a page that needs nothing but itself: escaped texts, tables that scroll, pictures inside, the style."""
 
 from __future__ import annotations
 

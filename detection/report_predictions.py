@@ -1,4 +1,4 @@
-"""Predictions beside ground truth: which images of a run are shown, and labelled and found cells on them as outlines."""
+"""Predictions beside ground truth: which images of a run are shown, labelled and found cells on them as outlines."""
 
 from __future__ import annotations
 
@@ -73,7 +73,13 @@ class Kept:
         self._found = _by_image(found)
 
     def cells(self, image: str) -> tuple[InstanceMap, InstanceMap]:
-        """Labelled cells, and found cells from `SCORE` on; of these the best has id 1."""
+        """Labelled cells, and found cells from `SCORE` on; of these the best has id 1.
+
+        Raises:
+            InputError: the run did not see that image.
+        """
+        if image not in self._images:
+            raise InputError(f"the detections that were kept are of other images than {image}: run it again")
         entry = self._images[image]
         found = [each for each in self._found.get(entry["id"], []) if each["score"] >= SCORE]
         found.sort(key=lambda each: -each["score"])

@@ -50,8 +50,7 @@ def _preview(cell: CellRecord, base: Path, root: Path | None, *, several: bool) 
         tiles = preview_tiles(document, dataset, images=1, draws=DRAWS, seed=cell.seed)[0]
     except InputError as error:  # the numbers are worth having without this picture
         return Preview(cell.label, cell.policy_hash, f"No picture: {error}", None)
-    learnt = (
-        f"The policy that was learnt with seed {cell.seed}. " if several and cell.policy.startswith("search:") else ""
-    )
+    own = several and cell.policy.startswith("search:")
+    learnt = f"The policy that was learnt with seed {cell.seed}. " if own else ""
     words = learnt + "; ".join(tile.caption for tile in tiles) + "."
     return Preview(cell.label, cell.policy_hash, words, side_by_side([tile.pixels for tile in tiles]))
