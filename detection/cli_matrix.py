@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from detection.tasks import Engine
 
 STOPPED = 130
+# Those of this installation, whatever PATH says.
+PROGRAMS = {
+    "detect": (sys.executable, "-m", "detection.cli"),
+    "policy-search": (sys.executable, "-m", "policy_search.cli"),
+}
 
 
 @app.command(epilog="Example: detect matrix experiments/table1.toml --scale demo")
@@ -110,12 +115,7 @@ def _engine(name: str, ready: Ready, jobs: int, retry: int, address: str | None)
     from detection.local_engine import LocalEngine
 
     needs_gpu = any(cell.task.gpus for cell in ready.plan.cells)
-    # The programs of this installation, whatever PATH says.
-    programs = {
-        "detect": (sys.executable, "-m", "detection.cli"),
-        "policy-search": (sys.executable, "-m", "policy_search.cli"),
-    }
-    return LocalEngine(jobs, retry, _gpus() if needs_gpu else (), programs=programs)
+    return LocalEngine(jobs, retry, _gpus() if needs_gpu else (), programs=PROGRAMS)
 
 
 def _gpus() -> list[str]:
