@@ -79,15 +79,15 @@ def test_a_coco_source_means_its_own_test_split_by_all(ours, theirs):
 
 
 def test_what_cannot_be_tested_is_said(ours, theirs, tmp_path):
+    again = Path(theirs.split(":")[0]).parent / "again_test.json"
+    again.write_bytes(Path(theirs.split(":")[0]).read_bytes())
     with pytest.raises(InputError, match=r"cell type A172 is in .*cells_test.* and in .*again.*; every type"):
-        again = Path(theirs.split(":")[0]).parent / "again_test.json"
-        again.write_bytes(Path(theirs.split(":")[0]).read_bytes())
         to_test_on("UsA", f"{theirs},{again}:{theirs.split(':')[1]}", ours)
     with pytest.raises(InputError, match="demo culture and a file: test on them in two commands"):
         to_test_on("demo/A172", f"BV2,{theirs}", None)
     with pytest.raises(InputError, match="no such COCO file"):
         to_test_on("UsA", "all,missing_test.json", ours)
-    with pytest.raises(InputError, match="no labelled test image for demo/SKOV9|unknown cell type 'SKOV9'"):
+    with pytest.raises(InputError, match="unknown cell type 'SKOV9'"):
         to_test_on("demo/A172", "SKOV9", None)
     empty = write_livecell(tmp_path / "empty", {"A172": {"train": 1}})
     with pytest.raises(InputError, match="there is no labelled test image for all: choose types"):
