@@ -2,8 +2,8 @@
 
 A pretraining writes a file, a search a policy, and a fine-tune one row with one image into its store. Each notes in
 `$FAKE/calls` that it began (`+`) and ended (`-`). Files in the folder `$FAKE` say how they behave, by policy or
-command: `sleep-flip` (seconds in it), `fail-flip` (exit code in it), `kill-flip` (kills itself that many times). Two more
-are for the matrix: `slow-merge-all` (seconds before each merge), `full-all` (the main store cannot grow).
+command: `sleep-flip` (seconds in it), `fail-flip` (exit code in it), `kill-flip` (kills itself that many times).
+Two more are for the matrix: `slow-merge-all` (seconds before each merge), `full-all` (the main store cannot grow).
 """
 
 from __future__ import annotations
