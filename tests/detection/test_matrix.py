@@ -274,6 +274,20 @@ def test_killed_in_the_middle_of_a_cell_it_goes_on_and_every_result_is_there_onc
     assert place.calls["+ flip 0"] == 2
 
 
+def test_what_a_killed_matrix_left_running_is_waited_for_and_not_made_again(tmp_path):
+    place = Place(tmp_path, ONE_SEED)
+    place.behave("sleep-pretrain", 3)
+    place.behave("stubborn-pretrain", 1)
+    process = place.begin(start_new_session=True)
+    until(lambda: place.calls["+ pretrain 0"])
+    process.kill()
+    process.communicate()
+    shown = place.run()
+    assert "waiting for 1 tasks of a matrix that was killed" in shown
+    assert place.calls["+ pretrain 0"] == 1
+    assert place.results() == [("flip", 0), ("none", 0)]
+
+
 def test_killed_between_the_end_of_a_cell_and_its_merge_it_merges_without_running_it_again(tmp_path):
     place = Place(tmp_path, ONE_SEED)
     place.behave("slow-merge-all", 30)

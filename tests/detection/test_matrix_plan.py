@@ -323,6 +323,19 @@ def test_runs_go_seed_by_seed_and_only_where_wanted(tmp_path):
     assert len(chosen(plan, ("own",))) == 6
 
 
+def test_types_to_test_on_can_be_given_in_place_of_the_scales(tmp_path):
+    path = written(tmp_path, TEXT.replace('sources = ["demo/A172"', 'eval = "{unseen}"\nsources = ["demo/A172"'))
+
+    def tested(cell):
+        return cell.task.words[cell.task.words.index("--eval") + 1]
+
+    assert tested(plan_of(path).cells[-1]) == "BV2"
+    given = plan_of(path, eval="all,x.json")
+    assert {tested(cell) for cell in given.cells} == {"all,x.json"}
+    assert not {c.task.out for c in given.cells} & {c.task.out for c in plan_of(path).cells}
+    assert {s.task.out for s in given.steps} == {s.task.out for s in plan_of(path).steps}
+
+
 def test_gpus_are_for_what_runs_on_them(tmp_path):
     text = TEXT.replace("finetune = { iterations = 5 }", "gpus = 0.5")
     plan = plan_of(written(tmp_path, text))
