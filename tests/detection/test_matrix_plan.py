@@ -259,7 +259,7 @@ def test_sources_and_what_is_unseen():
         ("all but BV2", "all but BV3", "leaves out no type of the scale; did you mean 'BV2'?"),
         ("flip = true }", 'flip = true }\nweights = "w.pth"', "has both pretrain and weights"),
         ("flip = true }", 'flip = true }\npolicies.onw = "flip"', "names a policy for row 'onw'; did you mean 'own'?"),
-        ("pretrain = { iterations = 3, flip = true }", "", "this scale trains no base model: give one with --weights"),
+        ("pretrain = { iterations = 3, flip = true }", "", "scale demo trains no base model: give one with --weights"),
         ('title = "T"', 'title = "T', "is not TOML"),
         ('title = "T"', 'title = "T"\nbase = "other.toml"', "cannot read experiment file"),
         ('title = "T"', 'title = "T"\nbase = 3', "base: expected the name of a file, found 3"),
