@@ -102,6 +102,12 @@ def test_cores_are_divided_unless_the_number_of_threads_is_given(tmp_path, jobs,
     assert engine.threads == int(threads)
 
 
+def test_a_task_is_out_of_reach_of_the_terminals_ctrl_c(tmp_path):
+    script = "import os, sys; open(sys.argv[1] + '/done', 'w').write(str(os.getsid(0)))"
+    run(LocalEngine(), Task("a", (sys.executable, "-c", script, "{out}"), (), tmp_path / "a", ("done",)))
+    assert int((tmp_path / "a" / "done").read_text()) != os.getsid(0)
+
+
 def test_programs_replace_the_first_word(tmp_path):
     words = ("tell", "{out}/done")
     engine = LocalEngine(programs={"tell": ("sh", "-c", 'echo told > "$0"')})

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import pytest
 
 from detection import cli
-from detection.matrix_record import load_matrix
+from detection.matrix_record import load_matrix, save_matrix
 from detection.store import Store
 from policy_search.augment import load_policy
 from policy_search.cells.errors import InputError
@@ -191,6 +191,17 @@ def test_limit_and_only_take_a_part_and_make_only_what_it_needs(tmp_path):
     assert place.results() == [("flip", 0), ("none", 0), ("none", 1)]
     record = place.record
     assert (record.planned, len(record.cells)) == (6, 3)
+
+
+def test_a_record_counts_from_the_first_start(tmp_path):
+    place = Place(tmp_path, ONE_SEED)
+    place.run("--limit", "1")
+    path = tmp_path / "runs/matrix/demo/e.json"
+    save_matrix(place.record.model_copy(update={"started": "2020-01-01T00:00:00+00:00", "cpu_seconds": 5e6}), path)
+    place.run()
+    assert place.record.started == "2020-01-01T00:00:00+00:00"
+    assert place.record.finished > place.record.started
+    assert place.record.cpu_seconds > 5e6
 
 
 def test_another_experiment_takes_over_what_is_the_same(tmp_path):
