@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ _DEMO = "demo/"
 
 Value = bool | int | float | str | list[str]
 Options = dict[str, Value]
+_KINDS = ("bool", "int", "float", "str", "list[str]")
 
 
 class Row(Frozen):
@@ -37,7 +38,7 @@ class Row(Frozen):
     label: str = Field(min_length=1)
     policy: str | None = Field(None, min_length=1)
     paper: str | None = None
-    finetune: Options = {}
+    finetune: Options = Field(default_factory=dict)
     scales: tuple[str, ...] | None = None
 
 
@@ -48,8 +49,8 @@ class Scale(Frozen):
         sources: `--data` names, or `all but TYPE` (`demo/all but TYPE`).
         types: what `{unseen}` and `all but` count from.
         eval: types to test on, as for `--eval`.
-        pretrain: options of `detect pretrain`: a base model for each source and seed; or `weights`: a given one, relative
-            to the experiment file. Without both, `--weights` must name it.
+        pretrain: options of `detect pretrain`: a base model for each source and seed.
+        weights: a given base model instead, relative to the experiment file. Without both, `--weights` must name one.
         finetune, searches: options over the experiment's.
         policies: label of a row → its policy at this scale.
         gpus: share of a GPU that each run needs; 0 for the CPU.
@@ -60,9 +61,9 @@ class Scale(Frozen):
     eval: str = "all"
     pretrain: Options | None = None
     weights: str | None = None
-    finetune: Options = {}
-    searches: dict[str, Options] = {}
-    policies: dict[str, str] = {}
+    finetune: Options = Field(default_factory=dict)
+    searches: dict[str, Options] = Field(default_factory=dict)
+    policies: dict[str, str] = Field(default_factory=dict)
     gpus: float = Field(0, ge=0)
 
 
@@ -82,8 +83,8 @@ class Experiment(Frozen):
     reference: str
     seeds: tuple[int, ...] = Field(min_length=1)
     rows: tuple[Row, ...] = Field(min_length=1)
-    searches: dict[str, Options] = {}
-    finetune: Options = {}
+    searches: dict[str, Options] = Field(default_factory=dict)
+    finetune: Options = Field(default_factory=dict)
     scales: dict[str, Scale] = Field(min_length=1)
 
     def rows_at(self, scale: str) -> list[Row]:
@@ -92,30 +93,59 @@ class Experiment(Frozen):
 
 
 def read_experiment(path: str | Path) -> Experiment:
-    """Read an experiment file.
+    """Read an experiment file. With `base = "FILE"` it takes over that file's values and sets its own over them.
 
     Raises:
         InputError: missing, not TOML, an unknown key (the nearest known one is named), a wrong value, or rows, searches
             and scales that do not fit together.
     """
     file = Path(path)
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read experiment file {file}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise InputError(f"{file} is not TOML: {error}") from None
+    content = _read(file)
+    if "base" in content:
+        base = content.pop("base")
+        if not isinstance(base, str):
+            raise InputError(f"{file}: base: expected the name of a file, found {base!r}")
+        content = _over(_read(file.parent / base), content)
     _check_keys(content, file)
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        # A union names its branches after the key: the key says enough.
-        where = _key([part for part in first["loc"] if str(part) not in ("bool", "int", "float", "str", "list[str]")])
-        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
-        raise InputError(f"{file}: {where}: {first['msg']}{found}") from None
+        # A value of an option may be of several kinds, and pydantic names each that it tried after the key.
+        where = [part for part in first["loc"] if part not in _KINDS]
+        wrong = first["msg"]
+        if len(where) < len(first["loc"]):
+            where = where[:-1] if isinstance(where[-1], int) else where  # an item of a list
+            wrong = "expected a text, a number, true or false, or a list of texts"
+        found = "" if first["type"] == "missing" else f", found {_at(content, where)!r}"
+        raise InputError(f"{file}: {_key(where)}: {wrong}{found}") from None
     _check_sense(experiment, file)
     return experiment
+
+
+def _at(content: Any, where: Sequence[Any]) -> Any:
+    """The value at a place in the file."""
+    for part in where:
+        content = content[part]
+    return content
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read experiment file {file}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"{file} is not TOML: {error}") from None
+
+
+def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Own values over those of the base, table by table; a list is one value."""
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _over(merged[key], value) if both else value
+    return merged
 
 
 def options_of(experiment: Experiment, path: Path) -> list[tuple[str, str, Options]]:
@@ -216,8 +246,8 @@ def _check_sense(experiment: Experiment, file: Path) -> None:
         rows = experiment.rows_at(name)
         if lacking := [row.label for row in rows if row.policy is None and row.label not in scale.policies]:
             raise InputError(
-                f"{file}: row {lacking[0]!r} has no policy at scale {name}: name one under policies in {where}, or list "
-                "the row's scales"
+                f"{file}: row {lacking[0]!r} has no policy at scale {name}: name one under policies in {where}, "
+                "or list the row's scales"
             )
         here = [row.label for row in rows]
         if experiment.reference not in here:

@@ -44,12 +44,13 @@ class Facts(Protocol):
 
 class Place(NamedTuple):
     """Where a matrix runs: folder of the scale, LIVECell's root or None, and what the user gave in place of the
-    scale's `weights` and `eval`, or None."""
+    scale's `weights`, `eval` and `gpus`, or None."""
 
     folder: Path
     root: Path | None = None
     weights: Path | None = None
     eval: str | None = None
+    gpus: float | None = None
 
 
 class Step(NamedTuple):
@@ -119,6 +120,7 @@ def make_plan(experiment: Experiment, path: Path, scale: str, place: Place, fact
 class _Planner:
     def __init__(self, experiment: Experiment, path: Path, scale: Scale, place: Place, facts: Facts) -> None:
         self.experiment, self.path, self.scale, self.place, self.facts = experiment, path, scale, place, facts
+        self.gpus = scale.gpus if place.gpus is None else place.gpus
         self.root = ("--root", str(place.root)) if place.root is not None else ()
 
     def cell(self, row: Row, source: str, seed: int) -> Cell:
@@ -140,7 +142,7 @@ class _Planner:
             "--results", f"{{out}}/{RESULTS}", "--out", "{out}",
         )  # fmt: skip
         out = self.place.folder / "cell" / key
-        task = Task(f"{row.label}, {data}, seed {seed}", words, inputs, out, OUTPUTS, self.scale.gpus)
+        task = Task(f"{row.label}, {data}, seed {seed}", words, inputs, out, OUTPUTS, self.gpus)
         return Cell(row, data, seed, policy, file, tuple(needs), task)
 
     def _base(self, data: str, seed: int, needs: list[Step]) -> tuple[Path, str]:
@@ -162,7 +164,7 @@ class _Planner:
         name = "best.pth" if "validate_on" in options else "model.pth"
         task = Task(
             f"base model, {data}, seed {seed}", words, (), self.place.folder / "base" / f"{_safe(data)}-{seed}-{key}",
-            tuple(dict.fromkeys((name, "model.pth"))), self.scale.gpus,
+            tuple(dict.fromkeys((name, "model.pth"))), self.gpus,
         )  # fmt: skip
         step = Step("base", task, task.out / name, key)
         needs.append(step)
@@ -188,7 +190,7 @@ class _Planner:
             "--out", "{out}",
         )  # fmt: skip
         out = self.place.folder / "search" / f"{_safe(name)}-{_safe(data)}-{seed}-{key}"
-        gpus = self.scale.gpus if options.get("device", "cpu") != "cpu" else 0.0
+        gpus = self.gpus if options.get("device", "cpu") != "cpu" else 0.0
         task = Task(f"search {name}, {data}, seed {seed}", words, (), out, ("policy.json",), gpus)
         return Step("search", task, out / "policy.json", key)
 
