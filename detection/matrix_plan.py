@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from detection.config import digest
-from detection.matrix_file import SEARCH, Experiment, Row, Scale, data_name, fill_in, nearest
+from detection.matrix_file import SEARCH, Experiment, Row, data_name, fill_in, nearest
 from detection.matrix_options import option_words
 from detection.tasks import Task
 from policy_search.cells.errors import InputError
@@ -106,7 +106,7 @@ def make_plan(experiment: Experiment, path: Path, scale: str, place: Place, fact
     chosen = experiment.scales.get(scale)
     if chosen is None:
         raise InputError(f"{path} has no scale {scale!r}; {nearest(scale, list(experiment.scales))}")
-    planner = _Planner(experiment, path, chosen, place, facts)
+    planner = _Planner(experiment, path, scale, place, facts)
     cells = [
         planner.cell(row, source, seed)
         for row in experiment.rows_at(scale)
@@ -118,9 +118,10 @@ def make_plan(experiment: Experiment, path: Path, scale: str, place: Place, fact
 
 
 class _Planner:
-    def __init__(self, experiment: Experiment, path: Path, scale: Scale, place: Place, facts: Facts) -> None:
-        self.experiment, self.path, self.scale, self.place, self.facts = experiment, path, scale, place, facts
-        self.gpus = scale.gpus if place.gpus is None else place.gpus
+    def __init__(self, experiment: Experiment, path: Path, name: str, place: Place, facts: Facts) -> None:
+        self.experiment, self.path, self.place, self.facts = experiment, path, place, facts
+        self.name, self.scale = name, experiment.scales[name]
+        self.gpus = self.scale.gpus if place.gpus is None else place.gpus
         self.root = ("--root", str(place.root)) if place.root is not None else ()
 
     def cell(self, row: Row, source: str, seed: int) -> Cell:
@@ -153,7 +154,7 @@ class _Planner:
         if given is not None:
             return given, self.facts.weights(given)
         if self.scale.pretrain is None:
-            raise InputError(f"{self.path}: this scale trains no base model: give one with --weights")
+            raise InputError(f"{self.path}: scale {self.name} trains no base model: give one with --weights")
         options = self.scale.pretrain
         key = digest(self._identity("pretrain", options, data, seed))
         words = (

@@ -274,6 +274,20 @@ def test_killed_in_the_middle_of_a_cell_it_goes_on_and_every_result_is_there_onc
     assert place.calls["+ flip 0"] == 2
 
 
+def test_what_a_killed_matrix_left_running_is_waited_for_and_not_made_again(tmp_path):
+    place = Place(tmp_path, ONE_SEED)
+    place.behave("sleep-pretrain", 3)
+    place.behave("stubborn-pretrain", 1)
+    process = place.begin(start_new_session=True)
+    until(lambda: place.calls["+ pretrain 0"])
+    process.kill()
+    process.communicate()
+    shown = place.run()
+    assert "waiting for 1 tasks of a matrix that was killed" in shown
+    assert place.calls["+ pretrain 0"] == 1
+    assert place.results() == [("flip", 0), ("none", 0)]
+
+
 def test_killed_between_the_end_of_a_cell_and_its_merge_it_merges_without_running_it_again(tmp_path):
     place = Place(tmp_path, ONE_SEED)
     place.behave("slow-merge-all", 30)
@@ -328,7 +342,7 @@ def test_a_full_disk_fails_the_cell_leaves_the_store_and_the_next_start_goes_on(
     place.behave("full-all", 1)
     shown = place.run(code=1)
     assert "error: 1 failed" in shown
-    assert "flipped, demo/A172, seed 0 ended, but could not be kept: runs/results.sqlite is full" in shown
+    assert "flipped, demo/A172, seed 0 ended, but could not be kept: the disk of runs/results.sqlite is full" in shown
     assert place.results() == [("none", 0)]
     assert len(place.record.cells) == 1
     place.behave("full-all", "")
@@ -382,7 +396,7 @@ def test_a_record_is_read_back_or_refused_with_a_sentence(tmp_path):
 
 
 def test_a_real_matrix_of_a_small_network(tmp_path):
-    """Nothing faked: base model, fine-tune, key, merge; then a plain `detect finetune` finds the result there."""
+    """Nothing faked: base model, fine-tune, key, merge."""
     text = ONE_SEED.replace("pretrain = { iterations = 1 }", 'eval = "BT474"\npretrain = { iterations = 1 }')
     place = Place(tmp_path, text + "finetune = { iterations = 1 }\n")
     module = "tests.detection.micro_detect"
@@ -397,10 +411,3 @@ def test_a_real_matrix_of_a_small_network(tmp_path):
     images = Store(tmp_path / "runs/results.sqlite", create=False).images(*row.key)["BT474"]
     assert len(images) == row.images
     assert sum(image.cells for image in images) == row.cells
-    words = cell.commands[1].split()
-    words[words.index("--results") + 1] = "runs/results.sqlite"
-    again = subprocess.run(
-        [sys.executable, "-m", module, *words[1:]], cwd=tmp_path, env=place.environment, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    assert "already in runs/results.sqlite, skipped" in again.stdout

@@ -259,7 +259,7 @@ def test_sources_and_what_is_unseen():
         ("all but BV2", "all but BV3", "leaves out no type of the scale; did you mean 'BV2'?"),
         ("flip = true }", 'flip = true }\nweights = "w.pth"', "has both pretrain and weights"),
         ("flip = true }", 'flip = true }\npolicies.onw = "flip"', "names a policy for row 'onw'; did you mean 'own'?"),
-        ("pretrain = { iterations = 3, flip = true }", "", "this scale trains no base model: give one with --weights"),
+        ("pretrain = { iterations = 3, flip = true }", "", "scale demo trains no base model: give one with --weights"),
         ('title = "T"', 'title = "T', "is not TOML"),
         ('title = "T"', 'title = "T"\nbase = "other.toml"', "cannot read experiment file"),
         ('title = "T"', 'title = "T"\nbase = 3', "base: expected the name of a file, found 3"),
@@ -321,6 +321,19 @@ def test_runs_go_seed_by_seed_and_only_where_wanted(tmp_path):
     assert order == [(seed, label) for seed in (0, 1, 2) for label in ("none", "flip 5x", "own", "near")]
     assert {cell.row.label for cell in chosen(plan, ("own", "near"))} == {"own", "near"}
     assert len(chosen(plan, ("own",))) == 6
+
+
+def test_types_to_test_on_can_be_given_in_place_of_the_scales(tmp_path):
+    path = written(tmp_path, TEXT.replace('sources = ["demo/A172"', 'eval = "{unseen}"\nsources = ["demo/A172"'))
+
+    def tested(cell):
+        return cell.task.words[cell.task.words.index("--eval") + 1]
+
+    assert tested(plan_of(path).cells[-1]) == "BV2"
+    given = plan_of(path, eval="all,x.json")
+    assert {tested(cell) for cell in given.cells} == {"all,x.json"}
+    assert not {c.task.out for c in given.cells} & {c.task.out for c in plan_of(path).cells}
+    assert {s.task.out for s in given.steps} == {s.task.out for s in plan_of(path).steps}
 
 
 def test_gpus_are_for_what_runs_on_them(tmp_path):
