@@ -124,9 +124,7 @@ def compare(
     )  # fmt: skip
 
 
-def against(
-    runs: Runs, row: str, other: str, *, draws: int = 10_000, level: float = 0.95, seed: int = 0
-) -> Contrast:
+def against(runs: Runs, row: str, other: str, *, draws: int = 10_000, level: float = 0.95, seed: int = 0) -> Contrast:
     """Two rows compared as if nothing else had been run: Holm's correction spans their types alone."""
     _known(runs, [row, other])
     own = {key: types for key, types in runs.images.items() if key[0] in (row, other)}

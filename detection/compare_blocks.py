@@ -42,9 +42,7 @@ def blocks(found: Comparison, paper: Paper) -> list[Block]:
 def _ap50(found: Comparison, paper: Paper) -> Block:
     rows = []
     for name in found.types:
-        values = [
-            _spread(found.scores[row].types.get(name), paper_ap50(paper, row, name)) for row in found.rows
-        ]
+        values = [_spread(found.scores[row].types.get(name), paper_ap50(paper, row, name)) for row in found.rows]
         rows.append((Cell(type_label(found, name)), *values))
     unseen = _unseen(found)
     if unseen:
@@ -83,9 +81,7 @@ def _summary(found: Comparison, paper: Paper) -> Block:
 def _rivals(found: Comparison) -> Block:
     header = ("row", "against", "mean transfer gain", "p (Holm)", "improved", "clearly better", "clearly worse",
               "worst type")  # fmt: skip
-    rows = [
-        (Cell(c.row), Cell(c.other), effect(c.gain, found.level), *_verdict(c, found.level)) for c in found.rivals
-    ]
+    rows = [(Cell(c.row), Cell(c.other), effect(c.gain, found.level), *_verdict(c, found.level)) for c in found.rivals]
     return Block("Rows against each other on unseen types", header, tuple(rows))
 
 

@@ -19,7 +19,7 @@ _SPECIAL = str.maketrans(
 
 
 def tex(found: Sequence[Comparison], paper: Paper) -> str:
-    """One `table` for each block, the notes in its caption's place of the first and under the last."""
+    """One `table` for each block; what to know about them stands under the last."""
     parts = []
     for comparison in found:
         own = blocks(comparison, paper)
@@ -57,4 +57,6 @@ def _text(cell: Cell) -> str:
 
 
 def _stacked(lines: Sequence[str]) -> str:
-    return lines[0] if len(lines) == 1 else f"\\shortstack[r]{{{' \\\\ '.join(lines)}}}"
+    if len(lines) == 1:
+        return lines[0]
+    return "\\shortstack[r]{" + " \\\\ ".join(lines) + "}"
