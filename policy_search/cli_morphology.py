@@ -30,7 +30,7 @@ SPLITS = ("train", "val", "test")  # the labelled ones
 def morphology(
     data: Annotated[
         list[str], typer.Option(help="A172, all, demo/all, or a COCO file. Give it again for data sets side by side.")
-    ],
+    ] = ["all"],  # noqa: B006 (typer's own form; never changed)
     out: Annotated[
         Path | None, typer.Option(help="Figure (.png, .svg, .pdf); a .csv and a .summary.json go beside it.")
     ] = None,
@@ -137,8 +137,8 @@ def _what_was_measured(
     if config.whole:
         lines.append("Cells cut by the image's border are left out.")
     else:
-        cut, total = sum(int((~t.whole).sum()) for t in types), sum(len(t) for t in types)
-        lines.append(f"{cut:,} of {total:,} cells are cut by the image's border and counted as they show (--whole).")
+        cut = sum(int((~t.whole).sum()) for t in types)
+        lines.append(f"Cut by the image's border: {cut:,} cells, counted as they show (--whole: without).")
     missing = _without_images(config, types)
     if missing:
         lines.append(f"No annotated image of {', '.join(missing)} in {config.split or 'any split'}.")
@@ -153,9 +153,15 @@ def _without_images(config: MorphologyConfig, types: Sequence[TypeMorphology]) -
         names = name[len(DEMO) :] if demo else name
         if "/" in names or ".json" in names.lower():
             continue
-        known = CELL_TYPES if names.lower() == "all" else tuple(map(find_cell_type, names.split(",")))
-        there = {t.cell_type for t in types if t.synthetic == demo}
-        missing += [DEMO * demo + t.name for t in known if t is not None and t.name not in there]
+        there = {t.cell_type.lower() for t in types if t.synthetic == demo}
+        eight = [t.name for t in CELL_TYPES]
+        if names.lower() != "all":
+            stripped = [n.strip() for n in names.split(",")]
+            wanted = [known.name if (known := find_cell_type(n)) else n for n in stripped]
+        else:
+            # A folder of other cells in LIVECell's layout lacks none of the eight.
+            wanted = eight if any(n.lower() in there for n in eight) else []
+        missing += [DEMO * demo + n for n in wanted if n.lower() not in there]
     return missing
 
 
