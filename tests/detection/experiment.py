@@ -86,7 +86,9 @@ def _cell(
             )
         )  # fmt: skip
     store.put(results, images)
-    config = FinetuneConfig(data="demo/A172", out=run, weights=Path("base.pth"), policy=policy, evaluate=tested, seed=seed)
+    config = FinetuneConfig(
+        data="demo/A172", out=run, weights=Path("base.pth"), policy=policy, evaluate=tested, seed=seed
+    )
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(config.model_dump_json())
     document.save(run / "policy.json")
@@ -113,7 +115,9 @@ def detect(dataset: CellDataset, share: float, rng: np.random.Generator) -> Comp
                 scores.append(float(rng.uniform(0.2, 1)))
             if rng.random() < 1 / 3:
                 h, w = cell.mask.shape
-                cells.append(Instance(1, (cell.x0 + width // 2) % (width - w + 1), cell.y0 % (height - h + 1), cell.mask))
+                cells.append(
+                    Instance(1, (cell.x0 + width // 2) % (width - w + 1), cell.y0 % (height - h + 1), cell.mask)
+                )
                 scores.append(float(rng.uniform(0.1, 0.9)))
         comparison.add(sample, (cells, scores), record.id)
     return comparison
