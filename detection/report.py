@@ -122,8 +122,8 @@ def _gains(shown: Sequence[Exhibit]) -> str:
 def _morphology(shown: Sequence[Exhibit], root: Path | None) -> str:
     """The paper's Figure 6, once for each set of test images."""
     note = (
-        "How large and how convex the labelled cells of each type are in the test images; the dashed line is the median "
-        "of the type that the models were trained on."
+        "How large and how convex the labelled cells of each type are in the test images; the dashed line is the "
+        "median of the type that the models were trained on."
     )
     parts: dict[tuple[str, ...], str] = {}
     for exhibit in shown:

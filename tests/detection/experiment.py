@@ -52,8 +52,12 @@ def experiment(
             if (label, seed) not in set(without):
                 policy = (policies or {}).get(label, label)
                 cells.append(_cell(folder, store, dataset, label, policy, share, seed, f"demo/{named}", keep))
-    stages = [StageRecord(kind="base", name=f"base A172, seed {s}", folder=f"base/{s}", seconds=60.0 + s, place="lab1",
-                          command=f"detect pretrain --data demo/A172 --seed {s} --out base/{s}") for s in seeds]  # fmt: skip
+    stages = [
+        StageRecord(
+            kind="base", name=f"base A172, seed {s}", folder=f"base/{s}", seconds=60.0 + s, place="lab1",
+            command=f"detect pretrain --data demo/A172 --seed {s} --out base/{s}",
+        ) for s in seeds
+    ]  # fmt: skip
     record = MatrixRecord(
         experiment=name, title=title, scale="demo", reference=next(iter(rows)), rows=tuple(rows),
         sources=("demo/A172",), seeds=tuple(seeds), planned=len(rows) * len(seeds), cells=tuple(cells),
