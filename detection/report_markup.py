@@ -34,6 +34,7 @@ p { margin: .5rem 0; max-width: 52rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
+tbody th { min-width: 8.5rem; }
 th.n, td.n { text-align: right; white-space: nowrap; }
 tr.sum th, tr.sum td { background: var(--tint); }
 td small, th small { font-size: .8rem; font-weight: 400; }

@@ -193,7 +193,7 @@ def test_cost_and_commands(page):
     cost = page.tables["cost of Table <1> & more"]
     assert [row for row in cost if row[0] == "flip"] == [["flip", "2", "10.5", "21.0"]]
     assert [row for row in cost if row[0] == "crop"] == [["crop", "1", "10.0", "10.0"]]
-    assert cost[-1] == ["all", "9", "23.4", "211.0"]  # 4 × 10 + 3 × 11 + 60 + 61 less nothing, plus one of seed 1
+    assert cost[-1] == ["all", "9", "21.6", "194.0"]  # 4 × 10 + 3 × 11 + 60 + 61
     assert "7 of 8 fine-tunes are finished; 1 are missing" in page.text
     assert "detect matrix experiments/table1.toml --scale demo" in page.text
     assert page.text.count("detect pretrain --data demo/A172 --seed 0 --out base/0") == 1
