@@ -51,7 +51,7 @@ def _rows(found: Comparison, contrasts: Sequence[Contrast], unseen: int) -> list
         f"Better{where}: {better}." if better else "No row is told to be better.",
         *([f"Worse{where}: {worse}."] if worse else []),
         *([f"Not told apart from no change after Holm's correction: {open_}."] if open_ else []),
-        *([f"Nothing can be said, for want of seeds or images: {unknown}."] if unknown else []),
+        *([f"Nothing can be said (too few seeds or images, or no spread between them): {unknown}."] if unknown else []),
     ]
     return parts
 

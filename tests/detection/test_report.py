@@ -194,7 +194,7 @@ def test_cost_and_commands(page):
     assert [row for row in cost if row[0] == "flip"] == [["flip", "2", "10.5", "21.0"]]
     assert [row for row in cost if row[0] == "crop"] == [["crop", "1", "10.0", "10.0"]]
     assert cost[-1] == ["all", "9", "21.6", "194.0"]  # 4 × 10 + 3 × 11 + 60 + 61
-    assert "7 of 8 fine-tunes are finished; 1 are missing" in page.text
+    assert "7 of 8 fine-tunes are finished; missing: 1" in page.text
     assert "detect matrix experiments/table1.toml --scale demo" in page.text
     assert page.text.count("detect pretrain --data demo/A172 --seed 0 --out base/0") == 1
     for seed in (0, 1):
@@ -210,11 +210,11 @@ def test_what_cannot_be_shown_is_named(tmp_path):
     assert [row[-1] for row in page.tables["Mask AP50 in %, trained on demo/A172"][1:]] == ["missing"] * 3
     assert "No picture:" in page.text
     assert "ground_truth/A172.json cannot be read" in page.text
-    assert "Nothing can be said, for want of seeds or images: flip" in page.text
+    assert "Nothing can be said (too few seeds or images, or no spread between them): flip" in page.text
     assert "One test image only, so there is no interval and nothing can be said of other images: BT474." in page.text
     record = load_matrix(path)
     save_matrix(record.model_copy(update={"cells": ()}), path)
-    with pytest.raises(InputError, match="no run of .* is finished yet"):
+    with pytest.raises(InputError, match=r"no run of .* is finished yet"):
         write(tmp_path)
     with pytest.raises(InputError, match=r"ends in \.html"):
         write(tmp_path, "report.pdf")

@@ -140,13 +140,13 @@ def runs(gains: dict[str, int], *, images: int, seeds: int, wells: bool = True) 
 
 def test_verdict_sorts_rows():
     words = " ".join(
-        verdict(compare(runs({"none": 0, "up": 30, "more": 40, "down": -30, "same": 0}, images=8, seeds=3)))
+        verdict(compare(runs({"none": 0, "up": 30, "more": 40, "down": -30, "level": 0}, images=8, seeds=3)))
     )
     assert "on the one cell type never seen" in words
     better, worse, rest = (words.split(f"{key}: ")[1].split(". ")[0] for key in ("Better", "Worse", "correction"))
     assert better.index("more +") < better.index("up +")
     assert "down −" in worse
-    assert "same" in rest
+    assert "level" in rest
     assert not any(name in rest for name in ("up", "more", "down"))
     assert "seed" not in words
 
