@@ -59,7 +59,7 @@ def resampled_ap50(
 def _before_each_hit(
     images: Sequence[ImageMatches], units: Sequence[int], count: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Hits and detections (H, U) of each unit up to and with each hit, best score first; ties in order of the images."""
+    """Hits and detections (H, U) of each unit up to and with each hit, best score first; ties by image."""
     scores = np.concatenate([image.scores for image in images])
     hits = np.concatenate([image.hits for image in images])
     owner = np.repeat(units, [len(image.scores) for image in images])

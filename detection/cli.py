@@ -11,7 +11,7 @@ from policy_search.cells.errors import InputError
 
 MODULES = (cli_train, cli_evaluate, cli_predict, cli_matrix, cli_compare, cli_report, cli_config)
 # In the help, commands stand in the order in which a user needs them.
-ORDER = ("pretrain", "finetune", "evaluate", "predict", "matrix", "compare", "report", "table", "config")
+ORDER = ("pretrain", "finetune", "evaluate", "predict", "matrix", "table", "compare", "report", "config")
 app.registered_commands.sort(key=lambda command: ORDER.index(command.callback.__name__))
 
 

@@ -105,6 +105,10 @@ def _run(config: MatrixConfig, ready: Ready, engine: Engine) -> Outcome:
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; running tasks have saved their state. This goes on:\n{_again()}\n")
         raise typer.Exit(STOPPED) from None
+    except OSError as error:  # the record; whatever a single task could not write is that task's failure
+        place = error.filename2 or error.filename or config.folder
+        sys.stderr.write(f"error: {place}: {error.strerror}. Make room or give way; the same command goes on\n")
+        raise typer.Exit(1) from None
 
 
 def _engine(name: str, ready: Ready, jobs: int, retry: int, address: str | None) -> Engine:

@@ -124,7 +124,7 @@ def finetune(
     allow: Allow = None,
     evaluate: Annotated[
         str,
-        typer.Option("--eval", help="Types and COCO files to test on, by commas; all: every type with a test image."),
+        typer.Option("--eval", help="Types and COCO files to test on, by commas; all: types with a test image."),
     ] = "all",
     root: Root = None,
     seed: Seed = 0,

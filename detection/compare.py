@@ -1,4 +1,4 @@
-"""Which row of an experiment carries over better: effects on each cell type, mean transfer gain, with their intervals."""
+"""Which row of an experiment carries over better: effects by cell type and mean transfer gain, with intervals."""
 
 from __future__ import annotations
 

@@ -15,11 +15,12 @@ def terminal(found: Sequence[Comparison]) -> str:
     """One short table a source; `*` marks what is clear of zero after Holm's correction."""
     parts = []
     for comparison in found:
+        said = [s.replace("Bold and “clearly”", "*") for s in notes(comparison, {})]
         lines = [heading(comparison), f"Gain over {comparison.reference} on unseen types, in points of mask AP50"]
         lines += _table([(c.row, c) for c in comparison.contrasts.values()], comparison.level)
         if comparison.rivals:
             lines += ["", *_table([(f"{c.row} − {c.other}", c) for c in comparison.rivals], comparison.level)]
-        lines += ["", *textwrap.wrap("* " + " ".join(notes(comparison, {})), WIDTH)]
+        lines += ["", *textwrap.wrap(" ".join(said), WIDTH)]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

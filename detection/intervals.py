@@ -61,7 +61,8 @@ def estimate(parts: Sequence[Part], seeds: tuple[int, ...], level: float) -> Est
 
     Why not the percentiles of a bootstrap of seeds and wells: three seeds cannot give quantiles, whatever the number
     drawn. Where seeds differ most, 95 % intervals held the truth in 74 % of simulations with 3 seeds and 12 wells,
-    79 % with n - 1 of n drawn; these here in 93 … 98 %, whichever spread is largest (tests/detection/test_intervals.py).
+    79 % with n - 1 of n drawn; these here in 93 … 98 %, whichever spread is largest
+    (tests/detection/test_intervals.py).
 
     Args:
         parts: one for each type, all with the same seeds.

@@ -15,6 +15,8 @@ from detection.store_images import RunKey, Tested, forget_other_images, images_o
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder
 
+__all__ = ["SCHEMA", "Result", "RunKey", "Scores", "Store"]
+
 SCHEMA = 3  # 2: two columns; 3: the table of images
 # What schema 2 added to the columns of schema 1. Rows from before have no value there.
 _ADDED = ("ar100", "ar500")

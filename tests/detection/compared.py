@@ -17,9 +17,9 @@ WELLS: Mapping[str, Sequence[str]] = {
 }
 
 
-def tested(rng: np.random.Generator, wells: Sequence[str], skill: float, cells: int = 60) -> list[ImageMatches]:
+def tested(rng: np.random.Generator, wells: Sequence[str], skill: float) -> list[ImageMatches]:
     """Images of a model that finds about a share `skill` of the cells; some wells are harder."""
-    images = []
+    images, cells = [], 60
     for number, well in enumerate(wells):
         own = np.clip(skill + 0.1 * np.sin(hash_of(well)) + 0.03 * rng.normal(), 0.05, 0.95)
         scores = np.sort(rng.random(cells).astype(np.float32))[::-1]

@@ -92,7 +92,7 @@ def test_every_form_says_what_the_numbers_are(found, form):
     flat = " ".join(text.replace("\\%", "%").split())
     for said in ("Trained on A172, real images", "AP50 in %", "seeds (0, 1, 2)", "95 % intervals", "Holm's correction",
                  "200 bootstrap resamples", "Drawn: wells: A172 3, BT474 4; images, because all cells are in one well",
-                 "too narrow): BV2 3; nothing, because all cells are in one image", "corrected over 2 pairs"):  # fmt: skip
+                 "too narrow): BV2 3; nothing, because all cells are in one image", "over 2 pairs"):  # fmt: skip
         assert said in flat, said
     synthetic = found._replace(synthetic=True)
     assert "SYNTHETIC" in (terminal([synthetic]) if form == "terminal" else render([synthetic], form))
@@ -188,6 +188,8 @@ def test_terminal_fits_80_columns_and_marks_what_is_clear(found):
     line = next(each for each in text.splitlines() if each.startswith("ours|target"))
     assert in_points(ours.gain).split(" ")[0] + ("*" if ours.gain.adjusted < 0.05 else "") in line
     assert f"{ours.improved}/3" in line
+    assert "*: clear of zero after Holm's correction" in " ".join(text.split())
+    assert "Bold" not in text
     assert ours.worst in line
     long = compare(runs({"none": 0.4, "a policy with a name that is longer than any column": 0.6}), draws=100)
     assert max(len(line) for line in terminal([long]).splitlines()) <= 80
