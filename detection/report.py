@@ -65,7 +65,9 @@ def _head(title: str, shown: Sequence[Exhibit], root: Path | None) -> str:
     parts = [f"<h1>{escape(title)}</h1>"]
     if any(synthetic):
         which = "" if all(synthetic) else " in the parts that say SYNTHETIC"
-        parts.append(html.text(f"SYNTHETIC cells: no number{which} is of real cells.", "warning"))
+        parts.append(
+            html.text(f"SYNTHETIC cells, drawn by this program: no number{which} is of real cells.", "warning")
+        )
     facts = [_about(exhibit, root) for exhibit in shown]
     parts.append(html.listing(list(dict.fromkeys(facts))))
     for exhibit in shown:
@@ -101,7 +103,7 @@ def _tables(shown: Sequence[Exhibit]) -> str:
     parts = []
     for exhibit in shown:
         kind = " (SYNTHETIC)" if exhibit.runs.synthetic else ""
-        parts += [f"<h2>{escape(exhibit.title + kind)}</h2>", comparison_tables(exhibit.found, exhibit.paper)]
+        parts += [html.heading(exhibit.title + kind), comparison_tables(exhibit.found, exhibit.paper)]
     return html.section("Tables", note, *parts)
 
 
@@ -120,8 +122,8 @@ def _gains(shown: Sequence[Exhibit]) -> str:
 def _morphology(shown: Sequence[Exhibit], root: Path | None) -> str:
     """The paper's Figure 6, once for each set of test images."""
     note = (
-        "How large and how convex the labelled cells of each type are in the test images: a source transfers least "
-        "where these lie far from its own."
+        "How large and how convex the labelled cells of each type are in the test images; the dashed line is the "
+        "median of the type that the models were trained on."
     )
     parts: dict[tuple[str, ...], str] = {}
     for exhibit in shown:

@@ -35,7 +35,7 @@ def _of(record: MatrixRecord) -> str:
     places = sorted({part.place for part in (*record.cells, *record.stages)})
     facts = [
         f"{len(record.cells)} of {record.planned} fine-tunes are finished"
-        + (f"; {missing} are missing" if missing else ""),
+        + (f"; missing: {missing}" if missing else ""),
         f"First start {record.started}, last end {record.finished} (UTC)",
         f"{'Machines' if len(places) > 1 else 'Machine'}: {', '.join(places) or 'unknown'}; "
         f"{record.threads} thread{'s' if record.threads > 1 else ''} a run; {_devices(record)}",

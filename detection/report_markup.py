@@ -15,13 +15,14 @@ STYLE = """
   --tint: #22272e; --mark: #56b4e9; --warn: #f0b866; --warn-tint: #33291a; } }
 @media print { :root { color-scheme: light; --ground: #fff; --ink: #000; --soft: #444; --line: #bbb; --tint: #f4f4f4;
   --mark: #0072b2; --warn: #8a4b00; --warn-tint: #fff; } .scroll { overflow: visible !important; }
-  h2, h3 { break-after: avoid; } figure, tr { break-inside: avoid; } table { font-size: .7rem !important; } }
+  h2, h3, h4 { break-after: avoid; } figure, tr { break-inside: avoid; } table { font-size: .7rem !important; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--ground); color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.25rem; margin: 2.4rem 0 .5rem; padding-top: .6rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 1.4rem 0 .3rem; overflow-wrap: anywhere; }
+h3 { font-size: 1.1rem; margin: 1.6rem 0 .3rem; overflow-wrap: anywhere; }
+h4 { font-size: .98rem; margin: 1.2rem 0 .3rem; overflow-wrap: anywhere; }
 p { margin: .5rem 0; max-width: 52rem; overflow-wrap: anywhere; }
 .verdict { background: var(--tint); border-left: 4px solid var(--mark); padding: .6rem .9rem; max-width: none; }
 .warning { background: var(--warn-tint); border-left: 4px solid var(--warn); padding: .6rem .9rem; max-width: none;
@@ -33,15 +34,16 @@ p { margin: .5rem 0; max-width: 52rem; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
+tbody th { min-width: 8.5rem; }
 th.n, td.n { text-align: right; white-space: nowrap; }
 tr.sum th, tr.sum td { background: var(--tint); }
-td small { font-size: .8rem; }
+td small, th small { font-size: .8rem; font-weight: 400; }
 figure { margin: 0; }
 figcaption { font-size: .82rem; line-height: 1.35; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }
 img { max-width: 100%; height: auto; display: block; background: #fff; }
 .wide { min-width: 44rem; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(21rem, 100%), 1fr)); gap: .6rem 1rem; }
-.grid img { width: 100%; max-width: 34rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: .6rem 1rem; }
+.grid img { width: 100%; max-width: 36rem; }
 .key { display: inline-block; width: 1.6rem; height: .55rem; margin: 0 .35rem 0 .1rem; border: 1px solid #777; }
 pre { background: var(--tint); padding: .6rem; font-size: .82rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 summary { cursor: pointer; }
@@ -76,9 +78,9 @@ def text(words: str, kind: str = "") -> str:
     return f"<p{_kind(kind)}>{escape(words)}</p>"
 
 
-def heading(words: str) -> str:
-    """A heading below that of a section, from plain text."""
-    return f"<h3>{escape(words)}</h3>"
+def heading(words: str, level: int = 3) -> str:
+    """A heading from plain text; level 2 is that of a section."""
+    return f"<h{level}>{escape(words)}</h{level}>"
 
 
 def span(words: str, kind: str) -> str:

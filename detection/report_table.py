@@ -17,7 +17,7 @@ def comparison_tables(found: Comparison, paper: Paper) -> str:
     """AP50, gains, summary and direct comparisons as `detect compare` gives them, and what to know about them."""
     parts = []
     for block in blocks(found, paper):
-        parts += [html.heading(block.title), _table(found, block)]
+        parts += [html.heading(block.title, 4), _table(found, block)]
     return "\n".join([*parts, html.text(" ".join(notes(found, paper)), "note")])
 
 
@@ -63,7 +63,7 @@ def _cell(cell: Cell, absent: bool) -> html.Cell:
     elif cell.bold:
         value = f"<b>{value}</b>"
     detail = [escape(cell.detail)] if cell.detail else []
-    paper = [html.span(f"paper {cell.paper}", "soft")] if cell.paper else []
+    paper = [html.span(f"(paper {cell.paper})", "soft")] if cell.paper else []
     return html.Cell((value, *detail, *paper))
 
 

@@ -40,23 +40,29 @@ def _rows(found: Comparison, contrasts: Sequence[Contrast], unseen: int) -> list
     start = (
         f"Mean gain in mask AP50 over “{found.reference}” on {over} never seen in training, in points with the {level}"
     )
+    if not contrasts:
+        return [f"No row but “{found.reference}” is finished yet, so there is nothing to compare."]
+    # A gain on one image is of that image, however many seeds agree on it.
+    where = (
+        " on these very images" if any(u.kind == "none" and t not in found.seen for t, u in found.units.items()) else ""
+    )
     parts = [
-        f"better: {better}" if better else "no row is told to be better",
-        *([f"worse: {worse}"] if worse else []),
-        *([f"not told apart from no change: {open_}"] if open_ else []),
-        *([f"nothing can be said, for want of seeds and images: {unknown}"] if unknown else []),
+        f"{start}.",
+        f"Better{where}: {better}." if better else "No row is told to be better.",
+        *([f"Worse{where}: {worse}."] if worse else []),
+        *([f"Not told apart from no change after Holm's correction: {open_}."] if open_ else []),
+        *([f"Nothing can be said (too few seeds or images, or no spread between them): {unknown}."] if unknown else []),
     ]
-    return [f"{start}: {'; '.join(parts)}."]
+    return parts
 
 
 def _caveats(found: Comparison, unseen: Sequence[str]) -> list[str]:
     sentences = []
     single = [name for name in unseen if found.units[name].kind == "none"]
     if single:
-        one = "These intervals" if len(single) == len(unseen) else "There, intervals"
+        spread = "intervals hold the spread between seeds alone" if len(found.seeds) > 1 else "there is no interval"
         sentences.append(
-            f"One test image only: {', '.join(single)}. {one} hold the spread between seeds alone; "
-            "nothing can be said of other images."
+            f"One test image only, so {spread} and nothing can be said of other images: {', '.join(single)}."
         )
     near = [name for name in unseen if found.units[name].kind == "images"]
     if near:

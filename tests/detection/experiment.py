@@ -52,8 +52,12 @@ def experiment(
             if (label, seed) not in set(without):
                 policy = (policies or {}).get(label, label)
                 cells.append(_cell(folder, store, dataset, label, policy, share, seed, f"demo/{named}", keep))
-    stages = [StageRecord(kind="base", name=f"base A172, seed {s}", folder=f"base/{s}", seconds=60.0 + s, place="lab1",
-                          command=f"detect pretrain --data demo/A172 --seed {s} --out base/{s}") for s in seeds]  # fmt: skip
+    stages = [
+        StageRecord(
+            kind="base", name=f"base A172, seed {s}", folder=f"base/{s}", seconds=60.0 + s, place="lab1",
+            command=f"detect pretrain --data demo/A172 --seed {s} --out base/{s}",
+        ) for s in seeds
+    ]  # fmt: skip
     record = MatrixRecord(
         experiment=name, title=title, scale="demo", reference=next(iter(rows)), rows=tuple(rows),
         sources=("demo/A172",), seeds=tuple(seeds), planned=len(rows) * len(seeds), cells=tuple(cells),
@@ -86,7 +90,9 @@ def _cell(
             )
         )  # fmt: skip
     store.put(results, images)
-    config = FinetuneConfig(data="demo/A172", out=run, weights=Path("base.pth"), policy=policy, evaluate=tested, seed=seed)
+    config = FinetuneConfig(
+        data="demo/A172", out=run, weights=Path("base.pth"), policy=policy, evaluate=tested, seed=seed
+    )
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(config.model_dump_json())
     document.save(run / "policy.json")
@@ -113,7 +119,9 @@ def detect(dataset: CellDataset, share: float, rng: np.random.Generator) -> Comp
                 scores.append(float(rng.uniform(0.2, 1)))
             if rng.random() < 1 / 3:
                 h, w = cell.mask.shape
-                cells.append(Instance(1, (cell.x0 + width // 2) % (width - w + 1), cell.y0 % (height - h + 1), cell.mask))
+                cells.append(
+                    Instance(1, (cell.x0 + width // 2) % (width - w + 1), cell.y0 % (height - h + 1), cell.mask)
+                )
                 scores.append(float(rng.uniform(0.1, 0.9)))
         comparison.add(sample, (cells, scores), record.id)
     return comparison
