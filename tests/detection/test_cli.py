@@ -13,7 +13,7 @@ from detection.store import Store
 from tests.detection.test_store import result
 
 runner = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"})
-COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "table", "config"]
+COMMANDS = ["pretrain", "finetune", "evaluate", "predict", "matrix", "table", "compare", "report", "config"]
 
 
 def run_main(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
