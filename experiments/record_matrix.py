@@ -1,0 +1,100 @@
+"""Keep what a matrix of experiments found as result files: tables, figures, commands, and the results themselves.
+
+    python experiments/record_matrix.py runs/matrix/demo/table2.json [MORE.json …] [--results runs/results.sqlite]
+
+For each record `experiments/results/EXPERIMENT_SCALE.md` and `.json`, and `.sqlite`, a store with these results and what
+was found in each image: `detect compare` and `detect matrix` read it, so that tables can be made again and a matrix can
+go on from it (`--results`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import io
+import sqlite3
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from steps import ROOT, commit, environment, write_result
+
+from detection.compare import compare, every_pair
+from detection.compare_table import render
+from detection.matrix_record import MatrixRecord, load_matrix
+from detection.matrix_runs import learnt_rows, naive_rows, paper_of, runs_of
+from detection.paper import read_paper
+from detection.store import Store
+
+PAPER = ROOT / "experiments" / "paper_tables.csv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", nargs="+", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("runs/results.sqlite"))
+    options = parser.parse_args()
+    store = Store(options.results, create=False)
+    for path in options.records:
+        record = load_matrix(path)
+        name = f"{record.experiment}_{record.scale}"
+        pairs = every_pair(learnt_rows(record), naive_rows(record))
+        found = [compare(runs, pairs=pairs) for runs in runs_of(record, store)]
+        if not found:
+            raise SystemExit(f"no run of {path} is finished yet")
+        paper = paper_of(record, read_paper(PAPER))
+        facts = facts_of(record, list(csv.DictReader(io.StringIO(render(found, "csv", paper)))))
+        write_result(name, report(record, facts, render(found, "md", paper)), facts)
+        keep_results(record, store, ROOT / "experiments" / "results" / f"{name}.sqlite")
+
+
+def facts_of(record: MatrixRecord, values: list[dict[str, str]]) -> dict[str, Any]:
+    """Everything that the tables rest on. Where a run took place is nobody's business."""
+    kept = record.model_dump(mode="json", exclude={"cells": {"__all__": {"place"}}, "stages": {"__all__": {"place"}}})
+    return {**environment(record.threads), "commit": commit(), "record": kept, "values": values}
+
+
+def report(record: MatrixRecord, facts: dict[str, Any], tables: str) -> str:
+    """The result file."""
+    fine_tunes = sum(cell.seconds for cell in record.cells)
+    steps = sum(stage.seconds for stage in record.stages)
+    missing = record.planned - len(record.cells)
+    kind = "**SYNTHETIC cells.** " if record.synthetic else f"Real images ({record.data}). "
+    lines = [
+        f"# {record.title} ({record.scale})",
+        "",
+        f"{kind}Begun {record.started[:10]}, written {facts['date']} at commit {facts['commit']}; {facts['cores']} "
+        f"cores, {record.threads} thread{'s' if record.threads > 1 else ''} a run.",
+        "",
+        f"    {record.command}",
+        "",
+        f"{len(record.cells)} of {record.planned} fine-tunes"
+        + (f"; **{missing} are missing**, rows without a seed say so." if missing else "."),
+        f"Base models and searches took {steps / 60:.0f} minutes, fine-tunes with their tests {fine_tunes / 60:.0f}, "
+        "each counted alone.",
+        "",
+        tables.strip(),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def keep_results(record: MatrixRecord, store: Store, path: Path) -> None:
+    """A store of the record's results alone, made anew."""
+    path.unlink(missing_ok=True)
+    own = Store(path)
+    for cell in record.cells:
+        key = (cell.source, cell.policy_hash, cell.seed, cell.config_hash)
+        own.put(store.find(*key), store.images(*key))
+    # One file without a log beside it.
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("VACUUM")
+    print(f"wrote {path.relative_to(ROOT)}, {path.stat().st_size / 2**20:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
