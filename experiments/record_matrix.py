@@ -2,9 +2,9 @@
 
     python experiments/record_matrix.py runs/matrix/demo/table2.json [MORE.json …] [--results runs/results.sqlite]
 
-For each record `experiments/results/EXPERIMENT_SCALE.md` and `.json`, and `.sqlite`, a store with these results and what
-was found in each image: `detect compare` and `detect matrix` read it, so that tables can be made again and a matrix can
-go on from it (`--results`).
+For each record `experiments/results/EXPERIMENT_SCALE.md` and `.json`, and `.sqlite`, a store with these results and
+what was found in each image: `detect compare` and `detect matrix` read it (`--results`), so that tables can be made
+again and a matrix can go on from it.
 """
 
 from __future__ import annotations
