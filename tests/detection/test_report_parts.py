@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detection.compare import Runs, compare
+from detection.compare import Runs, compare, every_pair
 from detection.matches import ImageMatches
 from detection.report_heat import Gain, colour, heat_map
 from detection.report_images import STEPS, compressed, side_by_side
@@ -163,3 +163,12 @@ def test_verdict_says_what_intervals_do_not_cover():
     assert none.startswith("No row but “none” is finished yet")
     seen = runs({"none": 0, "up": 30}, images=8, seeds=3)._replace(seen=frozenset({"BT474"}))
     assert verdict(compare(seen))[0].startswith("No cell type was tested that the models had not seen")
+
+
+def test_verdict_sets_learnt_rows_against_each_naive_one():
+    own = runs({"none": 0, "low": 10, "top": 45, "ours": 25, "twin": 25}, images=8, seeds=3)
+    words = verdict(compare(own, pairs=every_pair(["ours"], ["low", "top", "twin"])))[-1]
+    head, *parts = words.removesuffix(".").split(": ")[0], *words.removesuffix(".").split(": ")[1].split("; ")
+    assert head == "The learnt ours against each naive row"
+    assert parts[:2] == ["better than low", "worse than top"]
+    assert parts[2].startswith("not told apart from twin ")
