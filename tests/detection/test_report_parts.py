@@ -185,6 +185,7 @@ def test_licences_are_those_that_the_files_state(tmp_path):
         image = {"id": 1, "file_name": f"{name}.png", "height": 8, "width": 8}
         content = {"images": [image], "annotations": [], **({"licenses": stated} if stated else {})}
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
     data = [resolve(str(tmp_path / f"{name}.json"), "test") for name in "abc"]
     assert licences(data) == ["CC BY-NC 4.0", "MIT"]
     assert licences(data[2:]) == []
