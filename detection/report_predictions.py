@@ -73,7 +73,7 @@ class Kept:
         self._found = _by_image(found)
 
     def cells(self, image: str) -> tuple[InstanceMap, InstanceMap]:
-        """Labelled cells, and found cells from `SCORE` on; of these the best has id 1.
+        """Labelled cells, and found cells with a score of at least `SCORE`.
 
         Raises:
             InputError: the run did not see that image.
@@ -82,7 +82,6 @@ class Kept:
             raise InputError(f"the detections that were kept are of other images than {image}: run it again")
         entry = self._images[image]
         found = [each for each in self._found.get(entry["id"], []) if each["score"] >= SCORE]
-        found.sort(key=lambda each: -each["score"])
         both = (self._labelled.get(entry["id"], []), found)
         labelled, detected = (
             InstanceMap.from_rles([each["segmentation"] for each in cells], entry["height"], entry["width"])

@@ -17,11 +17,15 @@ from detection import cli  # noqa: F401  (registers the commands)
 from detection.cli_options import app
 from detection.compare import compare, every_pair
 from detection.compare_blocks import interval, signed
+from detection.matches import average_precision
 from detection.matrix_record import load_matrix, save_matrix
 from detection.matrix_runs import runs_of
 from detection.report import write_report
+from detection.report_previews import previews
 from detection.store import Store
 from policy_search.augment import load_policy
+from policy_search.augment.preview import preview_tiles
+from policy_search.cells import resolve
 from policy_search.cells.errors import InputError
 from tests.detection.experiment import experiment
 
@@ -175,6 +179,49 @@ def test_pictures_decode_and_each_policy_and_type_has_its_own(folder, page):
     for name in ("BT474 (unseen, synthetic)", "A172 (seen in training, synthetic)"):
         assert name in page.text
     assert (folder / "report.html").stat().st_size < 3_000_000
+
+
+def test_predictions_are_of_the_reference_and_the_best_row(folder, page):
+    found = expected(folder)
+    best = max(found.contrasts, key=lambda row: found.contrasts[row].gain.value)
+    assert best == "flip"
+    (runs,) = runs_of(load_matrix(folder / "table1.json"), Store(folder / "results.sqlite"))
+    for row, role in (("none", "reference"), ("flip", "highest mean gain")):
+        for name in ("A172", "BT474", "SKBR3"):
+            own = {image.image: 100 * average_precision([image]) for image in runs.images[row, 0][name]}
+            for kind, pick in (("best", max), ("worst", min)):
+                value = pick(own.values())
+                words = f"{row} ({role}), seed 0, its {kind} of 4 images: AP50 {value:.1f} %, "
+                captions = re.findall(re.escape(words) + r"(\d+) cells labelled, \d+ found\. (\S+)", page.text)
+                assert len(captions) == 1
+                assert own[captions[0][1]] == value
+    assert f"{ODD} (" not in page.text.split("Predictions beside ground truth")[1]
+
+
+def test_previews_are_drawn_with_the_seed_of_the_run(folder):
+    record = load_matrix(folder / "table1.json")
+    found = {p.label: p for p in previews(record, folder, "demo/A172", None)}
+    assert list(found) == list(ROWS)
+    tiles = preview_tiles(load_policy("crop"), resolve("demo/A172", "train"), images=1, draws=4, seed=0)[0]
+    width = tiles[0].pixels.shape[1]
+    assert (found["crop"].pixels[:, :width] == tiles[0].pixels).all()
+    assert (found["crop"].pixels[:, -width:] == tiles[4].pixels).all()
+    assert found[ODD].words.startswith("The policy that was learnt with seed 0. A172, original: ")
+    assert found["crop"].words.startswith("A172, original: ")
+
+
+def test_the_source_is_marked_in_the_figure(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "detection.report.figure_bytes", lambda types, source: drawn.append((types, source)) or b"\x89PNG"
+    )
+    write(folder, "figure.html", pictures=False)
+    ((types, source),) = drawn
+    assert source.cell_type == "A172"
+    dataset = resolve("demo/A172,BT474,SKBR3", "test")
+    assert {t.cell_type: len(t) for t in types} == {
+        name: sum(len(dataset.instances(r)) for r in dataset.of_type(name)) for name in dataset.cell_types
+    }
 
 
 def test_without_pictures(folder):

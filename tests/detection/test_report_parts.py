@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from detection.compare import Runs, compare
+from detection.compare import Runs, compare, every_pair
 from detection.matches import ImageMatches
+from detection.report_folders import licences, record_named
 from detection.report_heat import Gain, colour, heat_map
 from detection.report_images import STEPS, compressed, side_by_side
 from detection.report_markup import Cell, table
 from detection.report_predictions import FOUND, LABELLED, SCORE, Kept, extremes, fullest, pair
 from detection.report_words import verdict
-from policy_search.cells import Instance, InstanceMap
+from policy_search.cells import Instance, InstanceMap, resolve
 from policy_search.cells.errors import InputError
 from tests.detection.culture import culture, ellipses
 from tests.detection.experiment import detect
@@ -163,3 +165,31 @@ def test_verdict_says_what_intervals_do_not_cover():
     assert none.startswith("No row but “none” is finished yet")
     seen = runs({"none": 0, "up": 30}, images=8, seeds=3)._replace(seen=frozenset({"BT474"}))
     assert verdict(compare(seen))[0].startswith("No cell type was tested that the models had not seen")
+
+
+def test_verdict_sets_learnt_rows_against_each_naive_one():
+    own = runs({"none": 0, "low": 10, "top": 45, "ours": 25, "twin": 25}, images=8, seeds=3)
+    words = verdict(compare(own, pairs=every_pair(["ours"], ["low", "top", "twin"])))[-1]
+    head, *parts = words.removesuffix(".").split(": ")[0], *words.removesuffix(".").split(": ")[1].split("; ")
+    assert head == "The learnt ours against each naive row"
+    assert parts[:2] == ["better than low", "worse than top"]
+    assert parts[2].startswith("not told apart from twin ")
+
+
+def test_licences_are_those_that_the_files_state(tmp_path):
+    for name, stated in (
+        ("a", [{"name": "CC BY-NC 4.0"}]),
+        ("b", [{"name": "MIT"}, {"name": "CC BY-NC 4.0"}]),
+        ("c", None),
+    ):
+        image = {"id": 1, "file_name": f"{name}.png", "height": 8, "width": 8}
+        content = {"images": [image], "annotations": [], **({"licenses": stated} if stated else {})}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"{name}.png")
+    data = [resolve(str(tmp_path / f"{name}.json"), "test") for name in "abc"]
+    assert licences(data) == ["CC BY-NC 4.0", "MIT"]
+    assert licences(data[2:]) == []
+    assert licences([resolve("demo/A172", "test")]) == []
+    assert record_named(data[0], data[0].cell_types[0], "a.png") == data[0].records[0]
+    with pytest.raises(InputError, match=r"has no .* image b\.png"):
+        record_named(data[0], data[0].cell_types[0], "b.png")
