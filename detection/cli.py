@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import warnings
 
-from detection import cli_config, cli_evaluate, cli_matrix, cli_predict, cli_train
+from detection import cli_compare, cli_config, cli_evaluate, cli_matrix, cli_predict, cli_report, cli_train
 from detection.cli_options import app
 from policy_search.cells.errors import InputError
 
-MODULES = (cli_train, cli_evaluate, cli_predict, cli_matrix, cli_config)
+MODULES = (cli_train, cli_evaluate, cli_predict, cli_matrix, cli_compare, cli_report, cli_config)
 # In the help, commands stand in the order in which a user needs them.
-ORDER = ("pretrain", "finetune", "evaluate", "predict", "matrix", "table", "config")
+ORDER = ("pretrain", "finetune", "evaluate", "predict", "matrix", "table", "compare", "report", "config")
 app.registered_commands.sort(key=lambda command: ORDER.index(command.callback.__name__))
 
 

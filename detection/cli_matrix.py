@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from detection.tasks import Engine
 
 STOPPED = 130
+# Those of this installation, whatever PATH says.
+PROGRAMS = {
+    "detect": (sys.executable, "-m", "detection.cli"),
+    "policy-search": (sys.executable, "-m", "policy_search.cli"),
+}
 
 
 @app.command(epilog="Example: detect matrix experiments/table1.toml --scale demo")
@@ -93,29 +99,28 @@ def _run(config: MatrixConfig, ready: Ready, engine: Engine) -> Outcome:
     from detection.matrix_writer import Session
 
     here = isinstance(engine, LocalEngine)
-    session = Session(_again(), engine.threads if isinstance(engine, LocalEngine) else 0, here)
+    session = Session(_again(), getattr(engine, "threads", 0), here)
     try:
         with _terminated_like_interrupted():
-            return run_matrix(config, ready, engine, _view, session, _print)
+            return run_matrix(config, ready, engine, partial(_view, engine), session, _print)
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; running tasks have saved their state. This goes on:\n{_again()}\n")
         raise typer.Exit(STOPPED) from None
+    except OSError as error:  # the record; whatever a single task could not write is that task's failure
+        place = error.filename2 or error.filename or config.folder
+        sys.stderr.write(f"error: {place}: {error.strerror}. Make room or give way; the same command goes on\n")
+        raise typer.Exit(1) from None
 
 
 def _engine(name: str, ready: Ready, jobs: int, retry: int, address: str | None) -> Engine:
     if name == "ray":
         from detection.engine import RayEngine
 
-        return RayEngine(address=address, retries=retry)
+        return RayEngine(address=address, retries=retry, programs=PROGRAMS)
     from detection.local_engine import LocalEngine
 
     needs_gpu = any(cell.task.gpus for cell in ready.plan.cells)
-    # The programs of this installation, whatever PATH says.
-    programs = {
-        "detect": (sys.executable, "-m", "detection.cli"),
-        "policy-search": (sys.executable, "-m", "policy_search.cli"),
-    }
-    return LocalEngine(jobs, retry, _gpus() if needs_gpu else (), programs=programs)
+    return LocalEngine(jobs, retry, _gpus() if needs_gpu else (), programs=PROGRAMS)
 
 
 def _gpus() -> list[str]:
@@ -128,11 +133,12 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _view(total: int, names: Sequence[str]) -> Any:
+def _view(engine: Engine, total: int, names: Sequence[str]) -> Any:
     if console.is_terminal:
         from detection.matrix_progress import MatrixProgress
 
-        return MatrixProgress(console, total, names)
+        place = getattr(engine, "place", lambda task: "")  # one machine needs no name
+        return MatrixProgress(console, total, names, place=place)
     from detection.matrix_lines import MatrixLines
 
     return MatrixLines(console, total, names)

@@ -123,7 +123,8 @@ def finetune(
     ] = None,
     allow: Allow = None,
     evaluate: Annotated[
-        str, typer.Option("--eval", help="Types to test on, by commas; all: every type with a test image.")
+        str,
+        typer.Option("--eval", help="Types and COCO files to test on, by commas; all: types with a test image."),
     ] = "all",
     root: Root = None,
     seed: Seed = 0,
@@ -150,6 +151,9 @@ def finetune(
     feature_cache: Annotated[Path | None, typer.Option(help="Keep features of the frozen backbone here.")] = None,
     feature_cache_gb: Annotated[float, typer.Option(min=0.001, help="Size of that folder at most.")] = 20,
     materialize: Annotated[Path | None, typer.Option(help="Write the training set here: COCO and images.")] = None,
+    keep_detections: Annotated[
+        bool, typer.Option("--keep-detections", help="Write what was found in test images: OUT/test, COCO files.")
+    ] = False,
     workers: Workers = 0,
     device: Device = "cpu",
     processes: Processes = 1,
@@ -161,8 +165,8 @@ def finetune(
         force=force, lr=lr, batch=batch, crop=crop, sizes=sizes, optimizer=optimizer, schedule=schedule,
         warmup=warmup, weight_decay=weight_decay, clip=clip, precision=precision, validate_on=validate_on,
         validate_every=validate_every, patience=patience, save_every=save_every, feature_cache=feature_cache,
-        feature_cache_gb=feature_cache_gb, materialize=materialize, workers=workers, device=device,
-        processes=processes,
+        feature_cache_gb=feature_cache_gb, materialize=materialize, keep_detections=keep_detections, workers=workers,
+        device=device, processes=processes,
     )  # fmt: skip
     with _training("finetune") as watcher:
         from detection.finetune import finetune as run

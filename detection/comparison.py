@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detection.matches import ImageMatches, match_images
 from detection.scores import score
 from detection.store import Scores
 from policy_search.cells.dataset import Sample, coco_ground_truth
@@ -70,6 +71,10 @@ class Comparison:
             "categories": self.truth["categories"],
         }
         return score(truth, [found for found in self.detections if found["image_id"] in wanted])
+
+    def matches(self) -> list[ImageMatches]:
+        """Each image's detections marked right or wrong, in order of `add`."""
+        return match_images(self.truth, self.detections, self.wells)
 
     def write(self, out: Path, name: str) -> None:
         """`out`/detections/NAME.json (COCO results) and `out`/ground_truth/NAME.json, which names the images' files."""

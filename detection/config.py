@@ -16,7 +16,7 @@ from detection.tiles import SMALLEST_TILE
 # Where and how a training runs, and what is done with it; the same training has the same result with other values.
 ELSEWHERE = frozenset({
     "out", "root", "workers", "device", "results", "force", "evaluate", "save_every", "feature_cache",
-    "feature_cache_gb", "materialize", "preset", "weights", "policy", "data", "validate_on", "allow",
+    "feature_cache_gb", "materialize", "keep_detections", "preset", "weights", "policy", "data", "validate_on", "allow",
 })  # fmt: skip
 
 
@@ -96,12 +96,14 @@ class FinetuneConfig(TrainConfig):
         policy: a policy file, or the name of a baseline.
         factor: size of the training set over the original: one untouched copy and `factor` - 1 fixed draws.
         unfreeze: train the bottom-up backbone too.
-        evaluate: cell types to test on, `all` for every type with a test image under the root.
+        evaluate: cell types to test on, `all` for every type with a test image under the root, and COCO files; see
+            `detection.testing_on`.
         results: the database of results.
         force: run although the result is there already, and from the start.
         feature_cache: folder in which features of the frozen bottom-up network are kept; None keeps none.
         feature_cache_gb: its size at most.
         materialize: folder into which the training set is written as a COCO file and images.
+        keep_detections: write what was found in the test images, and their labels, as COCO files under `out`/test.
     """
 
     weights: Path
@@ -115,6 +117,7 @@ class FinetuneConfig(TrainConfig):
     feature_cache: Path | None = None
     feature_cache_gb: float = Field(20.0, gt=0)
     materialize: Path | None = None
+    keep_detections: bool = False
 
     @model_validator(mode="after")
     def _comes_again(self) -> FinetuneConfig:

@@ -11,6 +11,7 @@ from detectron2.modeling import GeneralizedRCNN
 from detection.comparison import Comparison, file_stem
 from detection.config import EvaluateConfig
 from detection.find import find_cells
+from detection.matches import ImageMatches
 from detection.model import build_model
 from detection.store import Scores
 from detection.weights import weights_to_test
@@ -27,11 +28,13 @@ class Evaluation(NamedTuple):
         types: per cell type, over all its labelled images.
         wells: per cell type, per well. A type with one well has one entry there, equal to its own.
         synthetic: whether the images come from the demo culture.
+        images: per cell type, every image with its detections marked right or wrong.
     """
 
     types: dict[str, Scores]
     wells: dict[str, dict[str, Scores]]
     synthetic: bool
+    images: dict[str, list[ImageMatches]]
 
     def document(self) -> dict[str, Any]:
         """What scores.json holds. `single_well` lists the types whose score says nothing about other wells."""
@@ -68,7 +71,7 @@ def evaluate_wells(
     model: GeneralizedRCNN, dataset: CellDataset, report: Callable[[str], None], *, out: Path | None = None
 ) -> Evaluation:
     """Like `evaluate`, also per well; writes detections and ground truth under `out`, but no scores.json."""
-    found = Evaluation({}, {}, dataset.synthetic)
+    found = Evaluation({}, {}, dataset.synthetic, {})
     stems: list[str] = []
     for cell_type in dataset.cell_types:
         records = [record for record in dataset.of_type(cell_type) if record.annotated]
@@ -84,6 +87,7 @@ def evaluate_wells(
         found.types[cell_type] = comparison.scores()
         by_well = comparison.scores_by_well() if wells > 1 else {records[0].well: found.types[cell_type]}
         found.wells[cell_type] = by_well
+        found.images[cell_type] = comparison.matches()
         if out:
             stems.append(file_stem(cell_type, stems))
             comparison.write(out, stems[-1])

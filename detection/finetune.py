@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from detection.checkpoint import Checkpoint, load_checkpoint
 from detection.config import FinetuneConfig
-from detection.dataset import TrainingSet, donates_to_itself, labelled
-from detection.evaluate import evaluate
+from detection.dataset import TrainingSet, donates_to_itself
+from detection.evaluate import Evaluation, evaluate_wells
 from detection.failures import TrainingInterrupted
+from detection.finished import finished_model, write_results
 from detection.job import (
+    LAST,
     Job,
     begin,
     check_place,
@@ -27,26 +31,27 @@ from detection.job import (
 )
 from detection.materialize import IMAGES, materialize
 from detection.model import build_model
-from detection.presets import preset
 from detection.resume import Identity
+from detection.run_key import by_type, key_of, read_base, read_source, stored
 from detection.sole_user import sole_user
-from detection.store import Result, Store
+from detection.store import Result, RunKey, Store
+from detection.testing_on import to_test_on
+from detection.validation import BEST
 from detection.watcher import Watcher
-from detection.weights import base_weights
 from policy_search.augment import Augmenter, PolicyDocument, load_policy
-from policy_search.cells import CellDataset, resolve
-from policy_search.cells.errors import InputError
+from policy_search.cells import CellDataset
 from policy_search.cells.files import require_writable_folder, write_json
 
 SELF_DONOR = "copy-paste took cells from the same image, mirrored or turned: the source has one training image"
 
 
 class Ready(NamedTuple):
-    """A fine-tune before its training: the job, its policy and the digest of its configuration."""
+    """A fine-tune before its training: settings, job, policy and what its result is stored under."""
 
+    config: FinetuneConfig
     job: Job
     policy: PolicyDocument
-    config_hash: str
+    key: RunKey
     note: str
 
 
@@ -61,22 +66,23 @@ def make_ready(config: FinetuneConfig) -> Ready:
     Raises:
         InputError: weights, policy, data or device cannot be used.
     """
-    base = base_weights(config.weights, preset(config.preset).network, config.allow, own=True)
+    base = read_base(config)
     policy = load_policy(config.policy)
-    source = labelled(resolve(config.data, "train", config.root))
+    source = read_source(config)
     validation = validation_of(config)
     check_place(config)
     augmenter = Augmenter(policy)
     images = TrainingSet(source, augmenter, config.seed, factor=config.factor, min_area=config.min_area)
     identity: Identity = identity_of(config, source, validation, weights=base.content_hash, policy=policy.content_hash)
-    config_hash = config.identity(
-        base.content_hash, source.fingerprint(), validation.fingerprint() if validation else None
-    )
+    key = key_of(
+        config, source=source_name(source), fingerprint=source.fingerprint(), weights_hash=base.content_hash,
+        policy_hash=policy.content_hash, validation_fingerprint=validation.fingerprint() if validation else None,
+    )  # fmt: skip
     job = Job(
         "finetune", config, base.config, base.state, not config.unfreeze, source, crops_of(images, config), validation,
         identity, base.report,
     )  # fmt: skip
-    return Ready(job, policy, config_hash, SELF_DONOR if donates_to_itself(source, augmenter) else "")
+    return Ready(config, job, policy, key, SELF_DONOR if donates_to_itself(source, augmenter) else "")
 
 
 class Outcome(NamedTuple):
@@ -89,7 +95,9 @@ class Outcome(NamedTuple):
 def finetune(config: FinetuneConfig, watcher: Watcher | None = None) -> Outcome:
     """Fine-tune a base model with a policy, test it on every requested cell type and store one row for each.
 
-    An unfinished training in the folder is finished. The rows are written together, once; then its state goes.
+    An unfinished training in the folder is finished. Rows and images are written together, once; then its state goes.
+    Rows without images, of an older version, do not count as known: the model is tested again if the folder has it,
+    else trained anew.
 
     Raises:
         InputError: weights, policy, data or folder cannot be used, or the folder holds the unfinished training of
@@ -98,87 +106,90 @@ def finetune(config: FinetuneConfig, watcher: Watcher | None = None) -> Outcome:
     """
     watcher = watcher or Watcher()
     started = time.perf_counter()
-    job, policy, config_hash, note = make_ready(config)
+    ready = make_ready(config)
     test = to_test_on(config.data, config.evaluate, config.root)
-    name = source_name(job.source)
+    fingerprints = by_type(test)
     store = Store(config.results)
-    known = _known(store, name, policy.content_hash, config, config_hash, test)
-    if known and not config.force:
-        renamed = [result.model_copy(update={"policy": policy.name}) for result in known]
-        store.put(renamed)  # a policy under another name is the same policy
-        job.state.forget()  # of a run that was killed after its rows were written
-        return Outcome(renamed, skipped=True)
+    rows = [] if config.force else stored(store, ready.key, fingerprints)
+    if rows and store.types_with_images(*ready.key) >= fingerprints.keys():
+        return Outcome(_skip(ready, rows, store, watcher), skipped=True)
 
+    model = None
+    if rows:
+        model = finished_model(config.out, ready.key, BEST if ready.job.validation is not None else LAST)
+        how = f"{model} is tested again" if model else f"trained anew, as {config.out} has no finished model of it"
+        watcher.say(f"the result is in {config.results}, but without what was found in each image: {how}")
+    weights = load_checkpoint(model) if model else _trained(ready, test, watcher)
+    tested = _tested(config, weights, test, watcher)
+    spent = rows[0].seconds if model else round(time.perf_counter() - started, 1)
+    results = _rows(ready, tested, test, fingerprints, spent)
+    store.put(results, tested.images)
+    write_results(config.out, results)
+    ready.job.state.remove()
+    return Outcome(results, skipped=False)
+
+
+def _skip(ready: Ready, rows: list[Result], store: Store, watcher: Watcher) -> list[Result]:
+    detections = detections_folder(ready.config)
+    renamed = [result.model_copy(update={"policy": ready.policy.name}) for result in rows]
+    store.put(renamed)  # a policy under another name is the same policy
+    ready.job.state.forget()  # of a run that was killed after its rows were written
+    if ready.config.keep_detections and not detections.is_dir():
+        watcher.say(f"there are no detections in {detections}: --force runs it again and keeps them")
+    return renamed
+
+
+def _trained(ready: Ready, test: CellDataset, watcher: Watcher) -> Checkpoint:
+    """The weights after training; its folder holds them, the configuration and the policy."""
+    job, config = ready.job, ready.config
     out = require_writable_folder(config.out)
     with sole_user(out):
-        begin(job, watcher, note)
+        begin(job, watcher, ready.note)
         write_json(out / "config.json", config.model_dump(mode="json"))
-        policy.save(out / "policy.json")
+        ready.policy.save(out / "policy.json")
         if config.materialize is not None:
             annotations = materialize(job.crops.images, config.materialize)
             watcher.say(
                 f"training set: {annotations}; it trains the same with --policy none --factor 1 "
-                f"--data {annotations}:{annotations.parent / IMAGES} --eval {_tested(config, test)}"
+                f"--data {annotations}:{annotations.parent / IMAGES} --eval {test.name}"
             )
         standing = train(job, prepare, watcher)
-    _, weights = result_of(job, standing)
+    return result_of(job, standing)[1]
+
+
+def _tested(config: FinetuneConfig, weights: Checkpoint, test: CellDataset, watcher: Watcher) -> Evaluation:
     model = build_model(weights.config)
     model.load_state_dict(weights.state)
+    out = detections_folder(config).parent if config.keep_detections else None
     try:
-        tested = evaluate(model.to(config.device), test, watcher.say)
+        return evaluate_wells(model.to(config.device), test, watcher.say, out=out)
     except KeyboardInterrupt:
         raise TrainingInterrupted(how_to_go_on("interrupted while testing", config.force)) from None
-    results = [
+
+
+def detections_folder(config: FinetuneConfig) -> Path:
+    """Where `keep_detections` puts what was found; `ground_truth` is beside it."""
+    return config.out / "test" / "detections"
+
+
+def _rows(
+    ready: Ready, tested: Evaluation, test: CellDataset, fingerprints: Mapping[str, str], seconds: float
+) -> list[Result]:
+    source = ready.job.source
+    return [
         Result(
-            source=name,
-            policy_hash=policy.content_hash,
-            policy=policy.name,
-            seed=config.seed,
-            config_hash=config_hash,
+            **ready.key._asdict(),
+            policy=ready.policy.name,
             cell_type=cell_type,
-            seen=cell_type in job.source.cell_types,
+            seen=cell_type in source.cell_types,
             **scores.model_dump(),
-            train_fingerprint=job.source.fingerprint(),
-            test_fingerprint=test.of_type(cell_type).fingerprint(),
-            synthetic=job.source.synthetic or test.synthetic,
-            note=note,
+            train_fingerprint=source.fingerprint(),
+            test_fingerprint=fingerprints[cell_type],
+            synthetic=source.synthetic or test.synthetic,
+            note=ready.note,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - started, 1),
+            seconds=seconds,
             versions=json.dumps(versions()),
         )
-        for cell_type, scores in tested.items()
+        for cell_type, scores in tested.types.items()
     ]
-    store.put(results)
-    write_json(out / "results.json", [result.model_dump() for result in results])
-    job.state.remove()
-    return Outcome(results, skipped=False)
-
-
-def to_test_on(data: str, wanted: str, root: Path | None) -> CellDataset:
-    """What to test on, given a source name and a list of types (`all`: every type that has an image there).
-
-    A source in the demo culture is tested in it; a COCO file is tested on its own test split.
-    """
-    prefix = "demo/" if data.lower().startswith("demo/") and not wanted.lower().startswith("demo/") else ""
-    name = data if ".json" in data.lower() and wanted.lower() == "all" else prefix + wanted
-    dataset = resolve(name, "test", root, missing_ok=wanted.lower() == "all")
-    usable = dataset.where(lambda record: record.annotated)
-    if len(usable) == 0:
-        raise InputError(f"there is no labelled test image for {name}: choose types that have one with --eval")
-    return usable
-
-
-def _tested(config: FinetuneConfig, test: CellDataset) -> str:
-    """The test images as a value of --eval that does not depend on --data."""
-    if ".json" in config.data.lower():
-        return config.data
-    return ("demo/" if test.synthetic else "") + ",".join(test.cell_types)
-
-
-def _known(
-    store: Store, source: str, policy_hash: str, config: FinetuneConfig, config_hash: str, test: CellDataset
-) -> list[Result]:
-    """The stored rows for the requested types, if every one is there and was tested on the images of today."""
-    rows = {(r.cell_type, r.test_fingerprint): r for r in store.find(source, policy_hash, config.seed, config_hash)}
-    wanted = [(t, test.of_type(t).fingerprint()) for t in test.cell_types]
-    return [rows[key] for key in wanted] if all(key in rows for key in wanted) else []

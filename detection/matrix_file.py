@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ _DEMO = "demo/"
 
 Value = bool | int | float | str | list[str]
 Options = dict[str, Value]
+_KINDS = ("bool", "int", "float", "str", "list[str]")
 
 
 class Row(Frozen):
@@ -110,12 +111,23 @@ def read_experiment(path: str | Path) -> Experiment:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        # A union names its branches after the key: the key says enough.
-        where = _key([part for part in first["loc"] if str(part) not in ("bool", "int", "float", "str", "list[str]")])
-        found = "" if first["type"] == "missing" else f", found {first['input']!r}"
-        raise InputError(f"{file}: {where}: {first['msg']}{found}") from None
+        # A value of an option may be of several kinds, and pydantic names each that it tried after the key.
+        where = [part for part in first["loc"] if part not in _KINDS]
+        wrong = first["msg"]
+        if len(where) < len(first["loc"]):
+            where = where[:-1] if isinstance(where[-1], int) else where  # an item of a list
+            wrong = "expected a text, a number, true or false, or a list of texts"
+        found = "" if first["type"] == "missing" else f", found {_at(content, where)!r}"
+        raise InputError(f"{file}: {_key(where)}: {wrong}{found}") from None
     _check_sense(experiment, file)
     return experiment
+
+
+def _at(content: Any, where: Sequence[Any]) -> Any:
+    """The value at a place in the file."""
+    for part in where:
+        content = content[part]
+    return content
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -100,9 +100,7 @@ class Writer:
             folder=self._relative(cell.task.out),
             seconds=float(found.get("seconds", results[0].seconds)),
             place=str(found.get("place", "")),
-            commands=tuple(
-                shell_line(words_here(t), self._root) for t in (*(step.task for step in cell.needs), cell.task)
-            ),
+            commands=tuple(shell_line(words_here(task), self._root) for task in tasks),
         )
 
     def _stages(self) -> list[StageRecord]:

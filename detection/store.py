@@ -11,9 +11,11 @@ from pathlib import Path
 from detection.matches import ImageMatches
 from detection.network import Frozen
 from detection.store_images import CREATE as CREATE_IMAGES
-from detection.store_images import RunKey, Tested, forget_other_images, images_of, replace_images
+from detection.store_images import RunKey, Tested, forget_other_images, images_of, replace_images, types_with_images
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import require_writable_folder
+
+__all__ = ["SCHEMA", "Result", "RunKey", "Scores", "Store"]
 
 SCHEMA = 3  # 2: two columns; 3: the table of images
 # What schema 2 added to the columns of schema 1. Rows from before have no value there.
@@ -198,6 +200,11 @@ class Store:
         where = "WHERE source = ? AND policy_hash = ? AND seed = ? AND config_hash = ?"
         with self._connection() as connection:
             return _results(connection, where, (source, policy_hash, seed, config_hash))
+
+    def types_with_images(self, source: str, policy_hash: str, seed: int, config_hash: str) -> set[str]:
+        """The cell types that `images` would give, without reading the images."""
+        with self._connection() as connection:
+            return types_with_images(connection, RunKey(source, policy_hash, seed, config_hash))
 
     def images(self, source: str, policy_hash: str, seed: int, config_hash: str) -> dict[str, list[ImageMatches]]:
         """Cell type → its images in the order of testing, for one run; types whose images were not kept are missing."""

@@ -66,7 +66,7 @@ def images_of(connection: sqlite3.Connection, key: RunKey) -> dict[str, Tested]:
     Raises:
         InputError: an entry is damaged.
     """
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'images'").fetchone():
+    if not _there(connection):
         return {}
     query = f"SELECT * FROM images WHERE {_OF_RUN} ORDER BY cell_type, position"
     images: dict[str, list[ImageMatches]] = {}
@@ -75,6 +75,17 @@ def images_of(connection: sqlite3.Connection, key: RunKey) -> dict[str, Tested]:
         images.setdefault(row["cell_type"], []).append(_matches(row))
         fingerprints[row["cell_type"]] = row["test_fingerprint"]
     return {cell_type: Tested(fingerprints[cell_type], found) for cell_type, found in images.items()}
+
+
+def types_with_images(connection: sqlite3.Connection, key: RunKey) -> set[str]:
+    """Cell types whose images are there."""
+    if not _there(connection):
+        return set()
+    return {row[0] for row in connection.execute(f"SELECT DISTINCT cell_type FROM images WHERE {_OF_RUN}", key)}
+
+
+def _there(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'images'").fetchone() is not None
 
 
 def _matches(row: sqlite3.Row) -> ImageMatches:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from steps import ROOT, Steps, commit, environment, write_result
 SOURCES = "A172,BT474,Huh7,MCF7,SKOV3"
 # Test AP50 of the trial network; it was not noted for MCF7.
 TRIAL = {"A172": 0.30, "BT474": 0.36, "HUH7": 0.53, "SHSY5Y": 0.03, "SKBR3": 0.82, "SKOV3": 0.62}
-MINUTES = 7
+MINUTES, CORES = 7, 2
 SEEDS = (0, 1, 2)
 
 
@@ -60,10 +61,11 @@ def gather(out: Path, steps: Steps) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text())
         scores = json.loads((folder / "test" / "scores.json").read_text())["scores"]
         seeds[folder.name.removeprefix("seed")] = {
-            "scores": scores, "seconds": took["seconds"], "commit": took["commit"], "iterations": config["iterations"],
-            "precision": config["precision"],
+            "scores": scores, "seconds": took["seconds"], "cpu": took["cpu"], "commit": took["commit"],
+            "iterations": config["iterations"], "precision": config["precision"],
         }  # fmt: skip
-    return {**environment(), "commit": commit(), "trial": TRIAL, "seeds": seeds}
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    return {**environment(threads), "commit": commit(), "trial": TRIAL, "seeds": seeds}
 
 
 def report(facts: dict[str, Any]) -> str:
@@ -73,27 +75,30 @@ def report(facts: dict[str, Any]) -> str:
     types = list(first["scores"])
     mean = {name: statistics.fmean(run["scores"][name]["ap50"] for run in seeds.values()) for name in types}
     below = [name for name, trial in TRIAL.items() if mean[name] < trial]
-    head = "| | " + " | ".join(types) + " | seconds |"
+    head = "| | " + " | ".join(types) + " | CPU s |"
     lines = [
         "# The `tiny` preset, from scratch on a few real images",
         "",
-        f"{facts['date']}, commit {facts['commit']}, {facts['cores']} cores, torch {facts['versions']['torch']}. "
+        f"{facts['date']}, commit {facts['commit']}, {facts['threads']} of {facts['cores']} cores, "
+        f"torch {facts['versions']['torch']}. "
         "Written by `python experiments/tiny_preset.py --root LIVECELL_FOLDER --record`.",
         "",
         "Real LIVECell images: six train (one each of A172, BT474, Huh7 and MCF7, two of SKOV3), one of each type is",
         "tested. Splits are not LIVECell's own; do not compare with published scores. Test AP50; flips only,",
-        f"{first['iterations']} iterations of two crops of 256 × 256, {first['precision']}; seconds are those of the "
-        "whole command.",
+        f"{first['iterations']} iterations of two crops of 256 × 256, {first['precision']}; CPU seconds are those of "
+        "the whole command.",
         "",
         head,
         "|---|" + "---:|" * (len(types) + 1),
     ]
     for seed, run in seeds.items():
         values = " | ".join(f"{run['scores'][name]['ap50']:.3f}" for name in types)
-        lines.append(f"| seed {seed} | {values} | {run['seconds']:.0f} |")
+        lines.append(f"| seed {seed} | {values} | {run['cpu']:.0f} |")
     lines += [
         "| mean | " + " | ".join(f"{mean[name]:.3f}" for name in types) + " | |",
-        f"| trial network | {' | '.join(f'{TRIAL[n]:.2f}' if n in TRIAL else '–' for n in types)} | {60 * MINUTES} |",
+        "| trial network | "
+        + " | ".join(f"{TRIAL[n]:.2f}" if n in TRIAL else "–" for n in types)
+        + f" | {CORES * 60 * MINUTES} |",
         "",
         f"Below the trial network on the mean of the seeds: {', '.join(below) or 'no type'}.",
         "",

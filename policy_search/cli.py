@@ -15,6 +15,7 @@ from rich.table import Table
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
 from policy_search.cli_dashboard import register as register_dashboard
+from policy_search.cli_morphology import register as register_morphology
 from policy_search.cli_policies import register
 from policy_search.cli_report import register as register_report
 from policy_search.cli_search import EXAMPLE, search
@@ -27,12 +28,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Learn augmentation policies that carry a cell-segmentation model over to cell types nobody labelled.",
 )
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats.")
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats, morphology."
+)
 app.add_typer(data_app, name="data")
 register_study(app)
 register(app)
 register_report(app)
 register_dashboard(app)
+register_morphology(data_app)
 app.command(epilog=EXAMPLE)(search)
 console = Console()
 MAX_ROWS = 24  # a longer table is summed up: nobody reads it

@@ -141,3 +141,20 @@ class SearchConfig(CommandConfig):
     def identity(self) -> dict[str, Any]:
         """The part that decides the policy: all but where data and results lie, and how often the state is saved."""
         return self.model_dump(mode="json", exclude={"out", "root", "checkpoint_every"})
+
+
+class MorphologyConfig(CommandConfig):
+    """What `policy-search data morphology` measures, and where it goes."""
+
+    command: Literal["data morphology"] = "data morphology"
+    data: tuple[str, ...] = Field(min_length=1, description="data sets side by side, as for --data")
+    out: Path | None = Field(None, description="figure, with a CSV and a JSON beside it; None: the tables only")
+    root: Path | None = Field(None, description="LIVECell's folder")
+    split: Literal["train", "val", "test"] | None = Field(None, description="every labelled split when None")
+    source: str | None = Field(None, min_length=1, description="type that the others are compared with")
+    whole: bool = Field(False, description="without cells that the image's border cuts")
+    vertices: bool = Field(False, description="count the vertices of the annotated polygons too")
+
+    def identity(self) -> dict[str, Any]:
+        """The part that decides the numbers: all but where data and results lie."""
+        return self.model_dump(mode="json", exclude={"out", "root"})

@@ -37,14 +37,19 @@ class Steps:
         # Taken before: the tree may move on while a long command runs with the code it has loaded.
         at = commit()
         started = time.perf_counter()
-        code = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT).returncode
+        process = subprocess.Popen([str(BIN / command[0]), *command[1:]], cwd=ROOT)
+        # wait4 alone tells what this one process and its children used.
+        _, status, used = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
         if code:
             raise SystemExit(f"`{' '.join(command)}` failed with exit code {code}")
         seconds = time.perf_counter() - started
-        print(f"({seconds:.0f} s)", flush=True)
+        cpu = used.ru_utime + used.ru_stime
+        print(f"({seconds:.0f} s, {cpu:.0f} CPU s)", flush=True)
         with self._lock:
             self.done = [step for step in self.done if step["command"] != list(command)]
-            self.done.append({"command": list(command), "seconds": round(seconds, 1), "commit": at})
+            step = {"command": list(command), "seconds": round(seconds, 1), "cpu": round(cpu, 1), "commit": at}
+            self.done.append(step)
             self.journal.parent.mkdir(parents=True, exist_ok=True)
             self.journal.write_text(json.dumps(self.done, indent=1))
 

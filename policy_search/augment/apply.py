@@ -68,15 +68,15 @@ class Augmenter:
         if image.shape[:2] != instances.shape:
             raise ValueError(f"image is {image.shape[:2]}, instances are on a {instances.shape} frame")
         entropy = sample_seed(seed, image_id, draw)
-        stream, donor_stream = np.random.default_rng(entropy).spawn(2)
-        self._compose.set_random_state(stream, random.Random(entropy))
+        stream, donor_stream = np.random.SeedSequence(entropy).spawn(2)
+        self._compose.set_random_state(np.random.default_rng(stream), random.Random(entropy))
         # Albumentations refuses an empty stack of masks; an empty layer stands in for it.
         layers = instances.layers if len(instances.layers) else np.zeros((1, *instances.shape), np.uint16)
         extra: dict[str, Any] = {}
         if self.document.needs_donor:
             if donor is None:
                 raise PolicyError(f"policy {self.document.name} pastes cells: it needs a donor image with each call")
-            donor_image, donor_instances = donor(donor_stream)
+            donor_image, donor_instances = donor(np.random.default_rng(donor_stream))
             extra[METADATA_KEY] = {"image": donor_image, "masks": donor_instances.layers}
         # Copies: AutoContrast of 2.0.8 writes into the image it is given, and callers keep their images in caches.
         result = self._compose(image=image.copy(), masks=layers.copy(), **extra)
@@ -86,7 +86,8 @@ class Augmenter:
                 f"policy {self.document.name} turns a {image.shape} {image.dtype} image into {out.shape} {out.dtype}: "
                 "a policy must keep size and type"
             )
-        kept = np.ascontiguousarray(masks[masks.any(axis=(1, 2))])
+        occupied = [bool(plane.max(initial=0)) for plane in masks]
+        kept = np.ascontiguousarray(masks if all(occupied) else masks[occupied])
         return np.ascontiguousarray(out), InstanceMap(kept).drop_specks(min_area)
 
 

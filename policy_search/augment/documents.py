@@ -111,7 +111,7 @@ class PolicyDocument:
         """16 hex digits over the transform alone: equal behaviour, equal hash, whatever the provenance says."""
         return hashlib.sha256(json.dumps(self.transform, sort_keys=True).encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def needs_donor(self) -> bool:
         """Whether it pastes cells and so needs another image with each call."""
         return "CopyPaste" in json.dumps(self.transform)

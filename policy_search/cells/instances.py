@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 
 from policy_search.cells.errors import DataError
 from policy_search.cells.outlines import outline
@@ -133,21 +131,7 @@ class InstanceMap:
     @cached_property
     def _table(self) -> NDArray[np.int64]:
         """(N, 7) int64, by id: id, layer, x0, y0, x1, y1, area."""
-        rows = []
-        for index, layer in enumerate(self.layers):
-            area = _counts(layer)
-            ids = np.flatnonzero(area)
-            if len(ids) == 0:
-                continue
-            # Signed types are what scipy reads without a copy; labels above 32,767 need a wider one.
-            signed = layer.view(np.int16) if len(area) <= np.iinfo(np.int16).max else layer.astype(np.int32)
-            found = ndimage.find_objects(signed)
-            boxes = [(x.start, y.start, x.stop, y.stop) for y, x in (found[label - 1] for label in ids.tolist())]
-            rows.append(np.column_stack([ids, np.full_like(ids, index), np.array(boxes), area[ids]]))
-        if not rows:
-            return np.zeros((0, 7), np.int64)
-        table = np.concatenate(rows)
-        return table[np.argsort(table[:, 0], kind="stable")]
+        return _table(self.layers)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -210,27 +194,66 @@ class InstanceMap:
         return InstanceMap(np.ascontiguousarray(layers[layers.any(axis=(1, 2))]))
 
     def drop_specks(self, min_area: int) -> InstanceMap:
-        """Without the instances under `min_area` pixels (what a crop or a paste leaves of a cell at its border)."""
-        areas = np.zeros(MAX_ID + 1, np.int64)
-        for layer in self.layers:
-            area = _counts(layer)
-            areas[: len(area)] += area
-        if not ((areas > 0) & (areas < min_area)).any():
+        """Without the instances under `min_area` pixels (what a crop or a paste leaves of a cell at its border).
+
+        Layers left without one are dropped; the map itself when nothing goes.
+        """
+        stays = self._table[:, 6] >= min_area
+        if stays.all():
             return self
-        return self.select(np.flatnonzero(areas >= max(min_area, 1)))
+        layers = self.layers.copy()
+        for label, layer, x0, y0, x1, y1, _ in self._table[~stays].tolist():
+            window = layers[layer, y0:y1, x0:x1]
+            window[window == label] = 0
+        table = self._table[stays]
+        used, table[:, 1] = np.unique(table[:, 1], return_inverse=True)
+        kept = InstanceMap(layers if len(used) == len(layers) else layers[used])
+        kept.__dict__["_table"] = table  # the rest has not changed: what is known of it is not looked for again
+        return kept
 
 
-def _counts(layer: LabelPlane) -> NDArray[np.int64]:
-    """Pixels of each label, 0 for the background."""
-    counts: NDArray[np.int64]
-    size = int(layer.max(initial=0)) + 1
-    if layer.size < 1 << 24:
-        # Counts are float32 here, exact up to 2²⁴; three times as fast as numpy on 16-bit labels.
-        counts = np.asarray(cv2.calcHist([layer], [0], None, [size], [0, size])).ravel().astype(np.int64)
-    else:
-        counts = np.bincount(layer.ravel(), minlength=size)
-    counts[0] = 0
-    return counts
+def _table(layers: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """(N, 7) int64, by id: id, layer, x0, y0, x1, y1, area of every label in (L, H, W) label layers.
+
+    Cells are some ten pixels wide, so the pixels are read once, for the runs of equal labels along the rows; all else
+    is about runs, which are fewer by far. That takes a fifth of the time of `ndimage.find_objects` and a histogram.
+    """
+    _, height, width = layers.shape
+    flat = layers.ravel()
+    is_last = np.zeros(-(-flat.size // 8) * 8, bool)
+    np.not_equal(flat[1:], flat[:-1], out=is_last[: max(flat.size - 1, 0)])
+    is_last[width - 1 : flat.size : max(width, 1)] = True  # runs end with their row
+    ends = _positions(is_last)
+    lengths, labels = np.diff(ends, prepend=-1), flat[ends]
+    # A stable order keeps the runs of a label from top to bottom, layer by layer; the background's come first.
+    order = np.argsort(labels, kind="stable")[len(labels) - np.count_nonzero(labels) :]
+    if len(order) == 0:
+        return np.zeros((0, 7), np.int64)
+    labels, ends, lengths = labels[order], ends[order], lengths[order]
+    rows = ends // width
+    x1 = ends - rows * width + 1
+    layer = rows // height
+    first = np.flatnonzero(np.concatenate([[True], (np.diff(labels) != 0) | (np.diff(layer) != 0)]))
+    last = np.append(first[1:], len(labels)) - 1
+    found = layer[first]
+    return np.column_stack([
+        labels[first], found,
+        np.minimum.reduceat(x1 - lengths, first), rows[first] - found * height,
+        np.maximum.reduceat(x1, first), rows[last] - found * height + 1,
+        np.add.reduceat(lengths, first),
+    ])  # fmt: skip
+
+
+def _positions(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """`np.flatnonzero` of flags that are mostly false and a multiple of eight in number, read eight at a time.
+
+    Two thirds of its time: its loop jumps at every flag that is set, and the processor cannot foresee where.
+    """
+    words = flags.view(np.uint64)
+    hit = np.flatnonzero(words != 0)
+    inside = np.flatnonzero(words[hit].view(bool))
+    positions: NDArray[np.int64] = (hit[inside >> 3] << 3) + (inside & 7)
+    return positions
 
 
 def encode_instance(instance: Instance, height: int, width: int) -> Rle:

@@ -232,3 +232,26 @@ def test_the_input_is_left_as_it_was():
     assert out.max() > before.max()
     np.testing.assert_array_equal(dark, before)
     np.testing.assert_array_equal(CELLS.layers, layers)
+
+
+def test_transform_and_donor_draw_from_the_two_children_of_the_sample_seed():
+    seen = []
+
+    def drawn(generator: np.random.Generator) -> tuple[np.ndarray, InstanceMap]:
+        seen.append(generator.integers(1 << 60, size=3).tolist())
+        return DONOR
+
+    apply_policy(baseline("simple_copy_paste"), IMAGE, CELLS, seed=4, image_id="b", draw=2, donor=drawn)
+    second = np.random.default_rng(sample_seed(4, "b", 2)).spawn(2)[1]
+    assert seen == [second.integers(1 << 60, size=3).tolist()]
+
+
+def test_a_layer_whose_cells_leave_the_frame_is_dropped():
+    layers = np.zeros((2, H, W), np.uint16)
+    layers[0, 40:60, 50:70], layers[1, 2:9, 2:9] = 1, 2
+    zoom = PolicyDocument.from_compose(A.Compose([A.Affine(scale=(2.0, 2.0), p=1.0)]))
+    _, cells = apply_policy(zoom, IMAGE, InstanceMap(layers), seed=0, image_id="x", draw=0, min_area=1)
+    assert cells.layers.shape == (1, H, W)
+    assert cells.ids.tolist() == [1]
+    _, cells = apply_policy(zoom, IMAGE, InstanceMap(layers[1:]), seed=0, image_id="x", draw=0, min_area=1)
+    assert cells.layers.shape == (0, H, W)

@@ -15,8 +15,9 @@ pytest.importorskip("detectron2", reason="detectron2 is not installed: make setu
 from detectron2.utils.events import EventStorage
 
 import detection.evaluate
-import detection.finetune
 import detection.pretrain
+import detection.run_key
+import detection.testing_on
 import detection.training
 import detection.validation
 from detection.checkpoint import hash_state, load_checkpoint, save_checkpoint
@@ -48,7 +49,9 @@ def small_world(monkeypatch):
         types = {"all": ("A172", "BT474"), "nothing": ()}.get(data, (data,))
         return culture(types, images=2 if split == "train" else 1, split=split, seed=split == "train")
 
-    for module in (detection.finetune, detection.pretrain, detection.validation, detection.evaluate):
+    for module in (
+        detection.run_key, detection.testing_on, detection.pretrain, detection.validation, detection.evaluate,
+    ):  # fmt: skip
         monkeypatch.setattr(module, "resolve", resolve)
 
 
@@ -274,7 +277,7 @@ def test_a_policy_under_another_name_is_not_run_twice(tmp_path, base):
 def test_changed_test_images_are_tested_again(tmp_path, base, monkeypatch):
     config = config_for(tmp_path, base)
     finetune(config)
-    inner = detection.finetune.resolve
+    inner = detection.testing_on.resolve
 
     def changed(data, split="train", root=None, **rest):
         found = inner(data, split, root, **rest)
@@ -283,18 +286,18 @@ def test_changed_test_images_are_tested_again(tmp_path, base, monkeypatch):
             found.reader.items[record.id] = (255 - found.image(record), found.instances(record))
         return found
 
-    monkeypatch.setattr(detection.finetune, "resolve", changed)
+    monkeypatch.setattr(detection.testing_on, "resolve", changed)
     assert not finetune(config).skipped
 
 
 def test_one_image_and_copy_paste_is_noted_in_the_rows(tmp_path, base, monkeypatch):
-    inner = detection.finetune.resolve
+    inner = detection.run_key.resolve
 
     def lonely(data, split="train", root=None, **rest):
         found = inner(data, split, root, **rest)
         return replace(found, records=found.records[:1]) if split == "train" else found
 
-    monkeypatch.setattr(detection.finetune, "resolve", lonely)
+    monkeypatch.setattr(detection.run_key, "resolve", lonely)
     said: list[str] = []
     outcome = finetune(config_for(tmp_path, base, policy="simple_copy_paste", iterations=1), Watcher(say=said.append))
     assert all("same image" in r.note for r in outcome.results)

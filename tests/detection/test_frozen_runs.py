@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 pytest.importorskip("detectron2", reason="detectron2 is not installed: make setup")
 
-import detection.finetune
+import detection.run_key
+import detection.testing_on
 from detection.checkpoint import load_checkpoint, save_checkpoint
 from detection.config import FinetuneConfig
 from detection.finetune import finetune
@@ -26,7 +27,8 @@ def config(tmp_path, monkeypatch):
             return resolve_files(data, split, root, **options)
         return culture(("A172",), images=2 if split == "train" else 1, split=split, seed=split == "train")
 
-    monkeypatch.setattr(detection.finetune, "resolve", resolve)
+    for module in (detection.run_key, detection.testing_on):
+        monkeypatch.setattr(module, "resolve", resolve)
     save_checkpoint(tmp_path / "base.pth", build_model(MICRO, 5), MICRO, {})
 
     def configured(name: str, **changes: object) -> FinetuneConfig:

@@ -158,7 +158,7 @@ def test_more_than_2000_detections_of_an_image_are_cut_as_coco_cuts_them():
     assert len(image.scores) == len(image.hits) == 2000
     assert average_precision([image]) == pytest.approx(score(truth, found).ap50, abs=1e-9)
     assert theirs(truth, found)[1][1] == image.hits.tolist()
-    assert 0 < image.hits.sum()
+    assert image.hits.sum() > 0
 
 
 def of(cells: int, scores: list[float], hits: list[bool]) -> ImageMatches:
@@ -185,13 +185,13 @@ def test_a_resample_takes_about_a_millisecond_at_most():
     import time
 
     rng = np.random.default_rng(0)
-    images = [
-        of(250, np.sort(rng.random(300))[::-1].tolist(), (rng.random(300) < 0.6).tolist()) for _ in range(40)
-    ]
+    images = [of(250, np.sort(rng.random(300))[::-1].tolist(), (rng.random(300) < 0.6).tolist()) for _ in range(40)]
     pooled = PooledMatches(images)
     draws = rng.multinomial(40, np.full(40, 1 / 40), 200)
     started = time.process_time()
     values = [pooled.ap50(counts) for counts in draws]
     assert (time.process_time() - started) / len(draws) < 2e-3
     assert len(set(values)) == len(draws)
-    assert values[0] == pytest.approx(average_precision([i for i, n in zip(images, draws[0], strict=True) for _ in range(n)]))
+    assert values[0] == pytest.approx(
+        average_precision([i for i, n in zip(images, draws[0], strict=True) for _ in range(n)])
+    )

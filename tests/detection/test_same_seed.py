@@ -7,7 +7,8 @@ import torch
 
 pytest.importorskip("detectron2", reason="detectron2 is not installed: make setup")
 
-import detection.finetune
+import detection.run_key
+import detection.testing_on
 from detection.checkpoint import load_checkpoint, save_checkpoint
 from detection.config import FinetuneConfig
 from detection.finetune import finetune
@@ -34,7 +35,8 @@ def ellipses(monkeypatch):
     def resolve(data, split="train", root=None, **_):
         return culture(("A172",), images=2 if split == "train" else 1, split=split, seed=split == "train")
 
-    monkeypatch.setattr(detection.finetune, "resolve", resolve)
+    for module in (detection.run_key, detection.testing_on):
+        monkeypatch.setattr(module, "resolve", resolve)
 
 
 def run(tmp_path, base, policy, number) -> tuple[str, list[tuple[object, ...]]]:

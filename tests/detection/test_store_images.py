@@ -187,7 +187,9 @@ def test_the_second_schema_is_brought_up_to_date(tmp_path):
 
 def content(store: Store) -> tuple[list[Result], list[tuple]]:
     with sqlite3.connect(store.path) as connection:
-        rows = connection.execute("SELECT * FROM images ORDER BY source, policy_hash, seed, cell_type, image").fetchall()
+        rows = connection.execute(
+            "SELECT * FROM images ORDER BY source, policy_hash, seed, cell_type, image"
+        ).fetchall()
     return store.all(), rows
 
 

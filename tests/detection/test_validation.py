@@ -10,9 +10,12 @@ pytest.importorskip("detectron2", reason="detectron2 is not installed: make setu
 import detection.finetune
 import detection.job
 import detection.pretrain
+import detection.run_key
+import detection.testing_on
 import detection.validation
 from detection.checkpoint import load_checkpoint, save_checkpoint
 from detection.config import FinetuneConfig, PretrainConfig
+from detection.evaluate import Evaluation
 from detection.finetune import finetune
 from detection.model import build_model
 from detection.presets import Preset
@@ -37,7 +40,7 @@ def asked(monkeypatch) -> list[tuple[str, str]]:
         types = {"all": ("A172", "BT474"), "nothing": ()}.get(data, (data,))
         return culture(types, images=1, split=split, seed=("train", "val", "test").index(split))
 
-    for module in (detection.finetune, detection.pretrain, detection.validation):
+    for module in (detection.run_key, detection.testing_on, detection.pretrain, detection.validation):
         monkeypatch.setattr(module, "resolve", resolve)
     return found
 
@@ -131,7 +134,7 @@ def test_validation_changes_nothing_in_training_not_even_of_a_frozen_network(tmp
 def test_test_images_are_not_read_before_training_is_over(tmp_path, asked, monkeypatch):
     save_checkpoint(tmp_path / "base.pth", build_model(MICRO, 5), MICRO, {})
     read: list[str] = []
-    inner = detection.finetune.resolve
+    inner = detection.run_key.resolve
 
     def spying(*arguments, **options):
         found = inner(*arguments, **options)
@@ -139,7 +142,7 @@ def test_test_images_are_not_read_before_training_is_over(tmp_path, asked, monke
         found.reader.image = lambda record: (read.append(record.split), image(record))[1]
         return found
 
-    for module in (detection.finetune, detection.validation):
+    for module in (detection.run_key, detection.testing_on, detection.validation):
         monkeypatch.setattr(module, "resolve", spying)
     config = FinetuneConfig(
         data="A172", weights=tmp_path / "base.pth", policy="none", iterations=4, crop=64, out=tmp_path / "run",
@@ -157,12 +160,13 @@ def test_the_tested_weights_are_the_best(tmp_path, asked, monkeypatch):
     seen = scoring(monkeypatch, [0.9, 0.1])
     tested = []
 
-    def note(model, *_):
+    def note(model, *_, **__):
         tested.append({n: t.clone() for n, t in model.state_dict().items()})
         empty = dict.fromkeys(("ap", "ap50", "ap75", "aps", "apm", "apl", "ar"), 0.5)
-        return {"BT474": Scores(**empty, images=1, cells=1, detections=1)}
+        scores = Scores(**empty, images=1, cells=1, detections=1)
+        return Evaluation({"BT474": scores}, {"BT474": {"W": scores}}, False, {"BT474": []})
 
-    monkeypatch.setattr(detection.finetune, "evaluate", note)
+    monkeypatch.setattr(detection.finetune, "evaluate_wells", note)
     finetune(
         FinetuneConfig(
             data="A172",
