@@ -36,7 +36,7 @@ class RayEngine:
     A machine of the cluster needs this package at the same version, the data set in the folder that LIVECELL_ROOT names
     there, and room in its temporary folder (TMPDIR). Input files travel through Ray, each once for all tasks; outputs
     and the log come back and are placed in the task's folder, where the first output of the list appears last. What a
-    killed task has saved stays on its machine, and the next attempt there goes on with it. Work that another engine left
+    killed task has saved stays on its machine, and the next attempt there goes on with it. What another engine left
     in the task's folder is not taken along.
 
     Args:

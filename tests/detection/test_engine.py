@@ -184,9 +184,17 @@ def test_shares_of_gpus_are_passed_on(cluster: Any, tmp_path: Path) -> None:
 def test_what_cannot_be_kept_has_failed(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     make = "import pathlib, sys; (pathlib.Path(sys.argv[1]) / 'it.txt').write_text('x')"
-    heard = run(cluster, [python("kept", make, tmp_path / "kept"), python("lost", make, tmp_path / "file" / "lost")])
+    two = make + "; p = pathlib.Path(sys.argv[1]) / 'x'; p.mkdir(); (p / 'y.txt').write_text('y')"
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "x").write_text("in the way")
+    tasks = [
+        python("kept", make, tmp_path / "kept"), python("lost", make, tmp_path / "file" / "lost"),
+        python("half", two, tmp_path / "half", outputs=("it.txt", "x/y.txt")),
+    ]  # fmt: skip
+    heard = run(cluster, tasks)
     assert heard.finished["kept"].ok
     assert not heard.finished["lost"].ok
+    assert not (tmp_path / "half" / "it.txt").exists()  # the result comes last
     assert heard.finished["lost"].message.startswith("lost has ended, but what it made could not be kept: cannot write")
 
 
@@ -327,6 +335,7 @@ def raylet_of(word: str, raylets: set[int]) -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_matrix_whose_node_is_killed_has_every_result_once(cluster: Any, tmp_path: Path) -> None:
     """Real commands with a very small network."""
     (tmp_path / "e.toml").write_text(EXPERIMENT)
