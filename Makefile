@@ -13,7 +13,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml scripts/install_detectron2.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[detection,postgres,dev]'
+	$(BIN)/python -m pip install --quiet --progress-bar off -e '.[detection,postgres,cluster,dev]'
 	$(BIN)/python scripts/install_detectron2.py
 	touch $@
 

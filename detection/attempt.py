@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -181,19 +182,26 @@ def _run(words: list[str], order: Order, log: IO[bytes], lock: IO[str]) -> int:
     )  # fmt: skip
     assert keeper.stdin is not None
     assert keeper.stdout is not None
+    told = b""
     try:
-        while keeper.poll() is None:  # a blocking wait would not be interrupted by Ray
-            time.sleep(_PAUSE)
+        while True:
+            # Ray interrupts no blocking read.
+            if select.select([keeper.stdout], [], [], _PAUSE)[0]:
+                piece = os.read(keeper.stdout.fileno(), 64)
+                if not piece:
+                    break
+                told += piece
     finally:
         keeper.stdin.close()
-        keeper.wait()
-        told = keeper.stdout.read().split()
+        keeper.stdout.read()  # to its end: then the command has ended
         keeper.stdout.close()
-    if len(told) == 2:
-        return int(told[1])
-    if told:  # the keeper itself was killed, and cannot end the command any more
+        keeper.wait()
+    pid, _, code = told.decode().partition("\n")
+    if code.strip():
+        return int(code)
+    if pid:  # the keeper itself was killed, and cannot end the command any more
         with suppress(ProcessLookupError):
-            os.killpg(int(told[0]), signal.SIGKILL)
+            os.killpg(int(pid), signal.SIGKILL)
     return -signal.SIGKILL
 
 

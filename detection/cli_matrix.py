@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -98,10 +99,10 @@ def _run(config: MatrixConfig, ready: Ready, engine: Engine) -> Outcome:
     from detection.matrix_writer import Session
 
     here = isinstance(engine, LocalEngine)
-    session = Session(_again(), engine.threads if isinstance(engine, LocalEngine) else 0, here)
+    session = Session(_again(), getattr(engine, "threads", 0), here)
     try:
         with _terminated_like_interrupted():
-            return run_matrix(config, ready, engine, _view, session, _print)
+            return run_matrix(config, ready, engine, partial(_view, engine), session, _print)
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; running tasks have saved their state. This goes on:\n{_again()}\n")
         raise typer.Exit(STOPPED) from None
@@ -115,7 +116,7 @@ def _engine(name: str, ready: Ready, jobs: int, retry: int, address: str | None)
     if name == "ray":
         from detection.engine import RayEngine
 
-        return RayEngine(address=address, retries=retry)
+        return RayEngine(address=address, retries=retry, programs=PROGRAMS)
     from detection.local_engine import LocalEngine
 
     needs_gpu = any(cell.task.gpus for cell in ready.plan.cells)
@@ -132,11 +133,12 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def _view(total: int, names: Sequence[str]) -> Any:
+def _view(engine: Engine, total: int, names: Sequence[str]) -> Any:
     if console.is_terminal:
         from detection.matrix_progress import MatrixProgress
 
-        return MatrixProgress(console, total, names)
+        place = getattr(engine, "place", lambda task: "")  # one machine needs no name
+        return MatrixProgress(console, total, names, place=place)
     from detection.matrix_lines import MatrixLines
 
     return MatrixLines(console, total, names)

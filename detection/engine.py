@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,24 +33,30 @@ Ended = Callable[[Task, Finished], None]
 class RayEngine:
     """Runs each task as a Ray task that starts the command in a process of its own.
 
-    A machine of the cluster needs this package at the same version (the command is looked up beside its Python, then on
-    PATH), the data set in the folder that LIVECELL_ROOT names there, and room in its temporary folder (TMPDIR). Input
-    files travel through Ray, each once for all tasks; outputs and the log come back and are placed in the task's
-    folder, where the first output of the list appears last. What a killed task has saved stays on its machine, and the
-    next attempt there goes on with it. Work that another engine left in the task's folder is not taken along.
+    A machine of the cluster needs this package at the same version, the data set in the folder that LIVECELL_ROOT names
+    there, and room in its temporary folder (TMPDIR). Input files travel through Ray, each once for all tasks; outputs
+    and the log come back and are placed in the task's folder, where the first output of the list appears last. What a
+    killed task has saved stays on its machine, and the next attempt there goes on with it. What another engine left
+    in the task's folder is not taken along.
 
     Args:
         address: of a cluster, `HOST:PORT`, or `auto` for the one that this machine belongs to. None starts one on this
             machine and ends it afterwards.
         retries: how often a task is started again whose command was killed by a signal, or whose machine was lost.
         cpus: that each task takes, and the number of its threads; None is one, as a matrix has many tasks.
+        programs: first word of a task → the words that start it. A machine that lacks a program in that place looks for
+            its name beside its own Python, then on PATH.
 
     Raises:
         InputError: Ray is not installed.
     """
 
-    def __init__(self, address: str | None = None, retries: int = 2, cpus: float | None = None) -> None:
+    def __init__(
+        self, address: str | None = None, retries: int = 2, cpus: float | None = None, *,
+        programs: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
         self.address, self.retries, self.cpus = address, retries, 1.0 if cpus is None else cpus
+        self.programs = dict(programs or {})
         self._ray = _import_ray()
         self._places: dict[Task, str] = {}
 
@@ -116,7 +122,8 @@ class _Session:
                 message = f"{task.name} could not be started: {error.filename}: {error.strerror or error}"
                 self._finished(task, Finished(False, message, 0.0, 0, socket.gethostname()))
                 continue
-            order = order_of(task, tuple(digest for digest, _ in inputs), self._engine.threads)
+            words = (*self._engine.programs.get(task.words[0], task.words[:1]), *task.words[1:])
+            order = order_of(task._replace(words=words), tuple(digest for digest, _ in inputs), self._engine.threads)
             self._submit(_Run(task, order, [reference for _, reference in inputs]))
         while self._open:
             ready, _ = self._ray.wait(list(self._open), timeout=_LOOK, fetch_local=False)

@@ -18,13 +18,14 @@ from detection.tasks import Finished, Task
 RUNNING = 12  # tasks shown at most; a cluster may run more
 FAILURES = 3  # shown, the last ones
 _PER_SECOND = 2  # drawings
+_PLACE = 20  # letters of a machine's name at most
 
 
 class MatrixProgress:
     """Context manager around one session of a matrix.
 
     Args:
-        total: tasks of this session. names: theirs.
+        total: tasks of this session. names: theirs; only those that run are shown.
         clock: seconds.
         place: host name of the machine that runs a task, where there are several.
     """
@@ -34,7 +35,6 @@ class MatrixProgress:
         place: Callable[[Task], str] = lambda task: "",
     ) -> None:  # fmt: skip
         self._console, self._total, self._clock, self._place = console, total, clock, place
-        self._width = max((len(name) for name in names), default=0)
         self._running: dict[Task, float] = {}  # since when
         self._seconds: list[float] = []  # of the tasks that succeeded
         self._failures: list[tuple[str, str]] = []
@@ -99,17 +99,19 @@ class MatrixProgress:
         return line
 
     def _tasks(self) -> Table:
-        table = Table.grid(padding=(0, 2), expand=False)
-        table.add_column(no_wrap=True, overflow="ellipsis", min_width=min(self._width, 40))
-        table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
-        for row in self._rows():
-            table.add_row(*row)
+        rows = list(self._rows())
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        # Names give way; how long and where stay whole.
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for column in (1, 2):
+            table.add_column(no_wrap=True, justify="right", width=min(max(len(row[column]) for row in rows), _PLACE))
+        for row in rows:
+            table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
         return table
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         now = self._clock()
         for task, since in list(self._running.items())[:RUNNING]:
-            yield f"running {task.name}", duration(now - since), self._place(task)
+            yield f"  {task.name}", duration(now - since), self._place(task)
         if len(self._running) > RUNNING:
-            yield f"and {len(self._running) - RUNNING} more", "", ""
+            yield f"  and {len(self._running) - RUNNING} more", "", ""

@@ -22,6 +22,9 @@ NOT_FOUND = 127  # as shells have it
 def main() -> int:
     """Exit code 0 whenever the command's was told."""
     lock, words = int(sys.argv[1]), sys.argv[2:]
+    # Ray kills the children of a worker that it ends: a grandchild is left alone, and can let the command save first.
+    if os.fork():
+        os._exit(0)
     # Ray blocks SIGINT in its workers, and a child inherits that.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -51,7 +54,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _interrupted_without_keeper() -> None:
-    # Ray kills the children of a worker that it ends, and so this process.
+    # Without this process nobody else would end it.
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 

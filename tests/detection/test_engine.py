@@ -12,12 +12,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from detection.engine import RayEngine
+from detection.matrix_record import load_matrix
+from detection.store import Store
 from detection.tasks import Finished, Task
 from policy_search.cells.errors import InputError
 
@@ -181,9 +184,17 @@ def test_shares_of_gpus_are_passed_on(cluster: Any, tmp_path: Path) -> None:
 def test_what_cannot_be_kept_has_failed(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     make = "import pathlib, sys; (pathlib.Path(sys.argv[1]) / 'it.txt').write_text('x')"
-    heard = run(cluster, [python("kept", make, tmp_path / "kept"), python("lost", make, tmp_path / "file" / "lost")])
+    two = make + "; p = pathlib.Path(sys.argv[1]) / 'x'; p.mkdir(); (p / 'y.txt').write_text('y')"
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "x").write_text("in the way")
+    tasks = [
+        python("kept", make, tmp_path / "kept"), python("lost", make, tmp_path / "file" / "lost"),
+        python("half", two, tmp_path / "half", outputs=("it.txt", "x/y.txt")),
+    ]  # fmt: skip
+    heard = run(cluster, tasks)
     assert heard.finished["kept"].ok
     assert not heard.finished["lost"].ok
+    assert not (tmp_path / "half" / "it.txt").exists()  # the result comes last
     assert heard.finished["lost"].message.startswith("lost has ended, but what it made could not be kept: cannot write")
 
 
@@ -292,6 +303,66 @@ def test_a_stopped_matrix_lets_commands_save_and_leaves_none(cluster: Any, tmp_p
         assert time.monotonic() < end + 20
         time.sleep(0.05)
     assert sorted(tmp_path.glob("*.pid")) == sorted(begun)  # those that waited were not begun
+
+
+EXPERIMENT = """
+title = "T"
+reference = "none"
+seeds = [0]
+[[rows]]
+label = "none"
+policy = "none"
+[[rows]]
+label = "flipped"
+policy = "flip"
+[scales.demo]
+sources = ["demo/A172"]
+eval = "BT474"
+pretrain = { iterations = 1 }
+finetune = { iterations = 1 }
+"""
+
+
+def raylet_of(word: str, raylets: set[int]) -> int | None:
+    """Of a process of one of these nodes that has this word in its command."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if word.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                for entry in (folder / "environ").read_bytes().split(b"\0"):
+                    name, _, value = entry.partition(b"=")
+                    if name == b"RAY_RAYLET_PID" and int(value) in raylets:
+                        return int(value)
+    return None
+
+
+@pytest.mark.slow
+def test_a_matrix_whose_node_is_killed_has_every_result_once(cluster: Any, tmp_path: Path) -> None:
+    """Real commands with a very small network."""
+    (tmp_path / "e.toml").write_text(EXPERIMENT)
+    nodes = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
+    words = ["matrix", "e.toml", "--engine", "ray", "--address", cluster.address]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.detection.micro_detect", *words], cwd=tmp_path, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while (victim := raylet_of("finetune", set(nodes))) is None:
+        assert process.poll() is None, process.stdout.read()  # type: ignore[union-attr]
+        time.sleep(0.05)
+    cluster.remove_node(nodes[victim], allow_graceful=False)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "2 of 2 fine-tunes are in runs/results.sqlite" in said
+    assert ", 2 attempts (" in said
+    rows = Store(tmp_path / "runs/results.sqlite", create=False).all()
+    assert sorted((row.source, row.policy, row.seed, row.cell_type) for row in rows) == [
+        ("demo/A172", "flip", 0, "BT474"), ("demo/A172", "none", 0, "BT474")
+    ]  # fmt: skip
+    record = load_matrix(tmp_path / "runs/matrix/demo/e.json")
+    assert [(cell.label, cell.place) for cell in record.cells] == [
+        (label, os.uname().nodename) for label in ("none", "flipped")
+    ]
+    assert record.threads == 1
 
 
 def test_a_cluster_of_this_machine_is_started_and_ended(tmp_path: Path) -> None:
