@@ -73,7 +73,8 @@ def test_the_next_attempt_waits_for_a_command_that_was_given_up(place: Path, mon
     asked = order(COUNT)
     folder = place / asked.key
     folder.mkdir(parents=True)
-    hold = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(); sys.stdout.flush(); time.sleep(1.5)"
+    hold = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2)\n"
+    hold += "print(flush=True); time.sleep(1.5)"
     words = [sys.executable, "-c", hold, str(folder / ".running")]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -96,7 +97,7 @@ def test_a_program_of_another_place_is_found_beside_this_python(place: Path) -> 
 
 def test_a_command_whose_keeper_is_killed_counts_as_killed_and_is_gone(place: Path) -> None:
     code = "import os, pathlib, sys, time; (pathlib.Path(sys.argv[1]) / 'pid').write_text(str(os.getpid()))\n"
-    code += "os.kill(os.getppid(), 9); time.sleep(60)"
+    code += "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.kill(os.getppid(), 9); time.sleep(60)"
     asked = order(code, "pid")
     assert perform(asked, nothing).code == -9
     pid = (place / asked.key / "out" / "pid").read_text()

@@ -247,13 +247,12 @@ def test_a_node_killed_in_mid_task_costs_an_attempt_and_no_result(cluster: Any, 
 
 
 def test_a_worker_that_is_always_lost_is_given_up(cluster: Any, tmp_path: Path) -> None:
-    # The command's parent keeps it, and that one's parent is Ray's worker.
-    code = "import os, pathlib, time\nkeeper = pathlib.Path(f'/proc/{os.getppid()}/stat').read_text()\n"
-    code += "os.kill(int(keeper.rsplit(')', 1)[1].split()[1]), 9); time.sleep(60)"
-    heard = run(cluster, [python("t", code, tmp_path / "t")], retries=1)
-    told = heard.finished["t"]
+    code = "import os, pathlib, time\nfor p in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n"
+    code += "  if p.read_bytes().startswith(b'ray::lost in its worker'): os.kill(int(p.parent.name), 9)\ntime.sleep(60)"
+    heard = run(cluster, [python("lost in its worker", code, tmp_path / "t")], retries=1)
+    told = heard.finished["lost in its worker"]
     assert (told.ok, told.attempts) == (False, 2)
-    assert told.message == "t was lost 2 times, with its Ray process or its machine"
+    assert told.message == "lost in its worker was lost 2 times, with its Ray process or its machine"
 
 
 DRIVER = """
