@@ -158,7 +158,8 @@ def _draw_panel(axis: Any, panel: _Panel, rows: Sequence[TypeMorphology], source
         raw = _raw(own, panel)
         axis.axhline(row, color="#cccccc", lw=0.6, zorder=0)
         if len(raw) == 0:
-            axis.text(0.5, row - 0.12, "none", transform=axis.get_yaxis_transform(), ha="center", fontsize=7.5)
+            said = "no polygon" if len(own) else "no cell"
+            axis.text(0.5, row - 0.12, said, transform=axis.get_yaxis_transform(), ha="center", fontsize=7.5)
             continue
         if len(raw) < FEW:
             axis.plot(panel.shown(raw), np.full(len(raw), row - 0.2), "|", color=panel.colour, markersize=8)
@@ -167,7 +168,7 @@ def _draw_panel(axis: Any, panel: _Panel, rows: Sequence[TypeMorphology], source
             height = row - _RIDGE * curve / curve.max()
             strength = 0.3 if own.synthetic else 0.6
             axis.fill_between(grid, row, height, color=panel.colour, alpha=strength, lw=0, zorder=2)
-            there = curve > 0.004 * curve.max()  # a line at zero would hide the thin one of the quantiles
+            there = curve > 0.015 * curve.max()  # a line at zero would hide the thin one of the quantiles
             axis.plot(grid, np.where(there, height, np.nan), color=panel.colour, lw=1, zorder=3)
         quantiles = np.percentile(raw, (5, 25, 50, 75, 95))
         p5, p25, median, p75, p95 = panel.shown(quantiles)

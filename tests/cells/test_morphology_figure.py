@@ -127,7 +127,7 @@ def test_few_cells_are_drawn_one_by_one_and_none_is_said():
     size = figure.axes[0]
     (ticks,) = [line for line in size.lines if line.get_marker() == "|"]
     assert np.sort(ticks.get_xdata()) == pytest.approx(np.sort(np.log10(few.area)))
-    assert "none" in words(size)
+    assert "no cell" in words(size)
     assert "Types with fewer than 20 cells: a tick for each cell." in figure.get_supxlabel()
     with pytest.raises(InputError, match="there is no cell to draw"):
         morphology_figure([none])
@@ -149,7 +149,7 @@ def test_vertices_are_a_third_column_where_there_are_polygons():
     own = replace(culture("A172", 900), vertices=np.random.default_rng(3).integers(8, 60, 400))
     bare = replace(culture("demo/A172", 700), vertices=np.zeros(400, np.int64))
     figure = morphology_figure([own, bare])
-    assert words(figure.axes[2]) == [f"{np.median(own.vertices):.0f}", "none", "median"]
+    assert words(figure.axes[2]) == [f"{np.median(own.vertices):.0f}", "no polygon", "median"]
     assert len(morphology_figure([bare]).axes) == 2
 
 
