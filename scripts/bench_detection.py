@@ -34,7 +34,7 @@ def parts(row: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
     if row == "policy":
         # One thread, as in a worker of a data loader.
-        return {"policy": {**common, "threads": 1, "repeats": 15}}
+        return {"policy": {**common, "threads": 1, "repeats": 45}}
     if row == "evaluation":
         return {"evaluation": {**common, "images": 200, "cells": 300}}
     if row == "iteration":
