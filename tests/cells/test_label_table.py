@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from policy_search.cells.instances import InstanceMap, _positions
+from policy_search.cells.instances import InstanceMap
+from policy_search.cells.label_table import _positions
 
 
 def reference(layers: NDArray[np.uint16]) -> list[list[int]]:
