@@ -58,7 +58,8 @@ def main() -> None:
         for by_seed in found.values():
             for answer in by_seed.values():
                 answer["request"].pop("root", None)
-        facts = {**environment(options.threads), "commit": commit(), "iterations": options.iterations, "runs": found}
+        facts = {**environment(options.threads), "commit": commit(), "iterations": options.iterations,
+                 "ours_is_pretrain": bool(options.tiny_preset), "runs": found}  # fmt: skip
         write_result("training_loops", report(facts), facts)
 
 
@@ -129,6 +130,12 @@ def report(facts: dict[str, Any]) -> str:
         if interval:
             text += f", 95 % interval {interval[0]:+.3f} to {interval[1]:+.3f} (Student, {len(each)} seeds)"
         lines += ["", text + "."]
+    if facts["ours_is_pretrain"]:
+        lines += [
+            "",
+            "Ours are runs of `detect pretrain` itself (tiny_preset.md): their CPU seconds are those of the whole",
+            "command, detectron2's those of the iterations alone.",
+        ]
     lines += [
         "",
         "Trainings of the same seed part after some hundred iterations by rounding alone, so single differences are",
