@@ -82,7 +82,7 @@ def test_a_coco_source_means_its_own_test_split_by_all(ours, theirs):
     Path(source.split(":")[0].replace("_train", "_test")).unlink()
     assert to_test_on(source, "all,UsB", ours).cell_types == (
         "UsB",
-    )  # as `all` of LIVECell leaves out what is not there
+    )  # no split, none asked for
 
 
 def test_a_file_comes_without_the_demo_cultures_name(ours, theirs):
