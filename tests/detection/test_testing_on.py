@@ -80,9 +80,7 @@ def test_a_coco_source_means_its_own_test_split_by_all(ours, theirs):
     assert set(more.cell_types) == {"A172", "HUH7", "UsB"}
     assert to_test_on(source, "UsB", ours).cell_types == ("UsB",)
     Path(source.split(":")[0].replace("_train", "_test")).unlink()
-    assert to_test_on(source, "all,UsB", ours).cell_types == (
-        "UsB",
-    )  # no split, none asked for
+    assert to_test_on(source, "all,UsB", ours).cell_types == ("UsB",)  # no split, none asked for
 
 
 def test_a_file_comes_without_the_demo_cultures_name(ours, theirs):
