@@ -143,10 +143,9 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection that holds the file from the start, so that what is read in between stays true."""
+        """One transaction on a file of this program's schema."""
         with self._connection() as connection:
             _bring_up_to_date(connection)
-            connection.execute("BEGIN IMMEDIATE")
             yield connection
 
     def put(self, results: Sequence[Result], images: Mapping[str, Sequence[ImageMatches]] | None = None) -> None:

@@ -106,6 +106,16 @@ def test_rows_without_images_are_tested_again_with_the_model_that_is_there(confi
     assert finetune(config).skipped
 
 
+def test_of_a_validated_run_the_best_model_is_tested_again(config):
+    validated = config.model_copy(update={"validate_on": "A172"})
+    finetune(validated)
+    without_images(Store(config.results))
+    watcher, said, steps = listening()
+    finetune(validated, watcher)
+    assert not steps
+    assert f"{config.out}/best.pth is tested again" in said[0]
+
+
 def other_run(config: FinetuneConfig) -> None:
     finetune(config.model_copy(update={"seed": 1}))
 

@@ -220,6 +220,23 @@ def test_merging_keeps_to_which_test_images_a_policy_of_two_names_belongs(tmp_pa
     assert content(ours) == content(other)
 
 
+def test_merging_takes_one_state_of_the_other_file(tmp_path, monkeypatch):
+    ours, other = Store(tmp_path / "ours.sqlite"), Store(tmp_path / "other.sqlite")
+    other.put([result(ap50=0.1)], {"BT474": images(1)})
+    inner = detection.store.images_of
+
+    def and_meanwhile(connection, key):
+        other.put([result(ap50=0.9)], {"BT474": images(2)})
+        return inner(connection, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detection.store, "images_of", and_meanwhile)
+        ours.merge(other.path)
+    assert ours.all() == [result(ap50=0.1)]
+    assert plain(ours.images(*KEY)) == plain({"BT474": images(1)})
+    assert plain(other.images(*KEY)) == plain({"BT474": images(2)})
+
+
 def test_merging_older_files_and_what_is_no_file_of_results(tmp_path):
     ours = Store(tmp_path / "ours.sqlite")
     old_file(tmp_path / "old.sqlite", [result(), result(seed=1)])

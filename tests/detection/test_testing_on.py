@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import detection.testing_on
 from detection.testing_on import to_test_on
 from policy_search.cells import resolve
 from policy_search.cells.errors import InputError
 from tests.conftest import ROOT, write_livecell
+from tests.detection.culture import culture
 
 
 @pytest.fixture
@@ -43,6 +46,7 @@ def test_types_alone_are_as_before(ours):
     assert to_test_on("UsA", "UsB", ours).cell_types == ("UsB",)
     assert both.fingerprint() == resolve("all", "test", ours).fingerprint()
     demo = to_test_on("demo/A172", "BT474,BV2", None)
+    assert to_test_on("demo/A172", "demo/BT474,BV2", None).records == demo.records
     assert (demo.cell_types, demo.synthetic, demo.name) == (("BT474", "BV2"), True, "demo/BT474,BV2")
 
 
@@ -75,6 +79,12 @@ def test_a_coco_source_means_its_own_test_split_by_all(ours, theirs):
     more = to_test_on(source, "all,UsB", ours)
     assert set(more.cell_types) == {"A172", "HUH7", "UsB"}
     assert to_test_on(source, "UsB", ours).cell_types == ("UsB",)
+    Path(source.split(":")[0].replace("_train", "_test")).unlink()
+    assert to_test_on(source, "all,UsB", ours).cell_types == ("UsB",)  # no split, none asked for
+
+
+def test_a_file_comes_without_the_demo_cultures_name(ours, theirs):
+    own = resolve(theirs, "test")
     assert to_test_on("demo/A172", theirs, None).records == own.records  # no demo/ before a file
 
 
@@ -97,6 +107,13 @@ def test_what_cannot_be_tested_is_said(ours, theirs, tmp_path):
     named.write_text('{"images": [], "annotations": []}')
     with pytest.raises(InputError, match="has no test images"):
         to_test_on("UsA", f"all,{named}", ours)
+
+
+def test_nobody_is_tested_on_unlabelled_images(monkeypatch):
+    data = culture(("A172", "BT474"), images=2)
+    half = replace(data, records=tuple(replace(r, annotated=r.id.endswith("0")) for r in data.records))
+    monkeypatch.setattr(detection.testing_on, "resolve", lambda *_, **__: half)
+    assert [r.id for r in to_test_on("A172", "all", None)] == ["train/A172_0", "train/BT474_0"]
 
 
 def test_two_files_of_one_name_are_refused(ours, tmp_path):
