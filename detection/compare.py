@@ -86,6 +86,12 @@ class Comparison(NamedTuple):
     contrasts: Mapping[str, Contrast]
     rivals: tuple[Contrast, ...]
 
+    def of_one_seed(self) -> list[str]:
+        """Rows whose effects come from one training: how much trainings differ is not in their intervals."""
+        effects = {row: [*contrast.types.values(), *([contrast.gain] if contrast.gain else [])]
+                   for row, contrast in self.contrasts.items()}  # fmt: skip
+        return [row for row, own in effects.items() if own and min(len(effect.seeds) for effect in own) == 1]
+
 
 def compare(
     runs: Runs,

@@ -173,8 +173,9 @@ def notes(found: Comparison, paper: Paper) -> list[str]:
             "(n − 1 of n units, the same for every row and seed).",
             _units(found),
         ]
-        if len(found.seeds) == 1:
-            said.append("One seed: how much trainings differ is not known and not in the intervals.")
+        if alone := found.of_one_seed():
+            rows = "" if len(alone) == len(found.contrasts) else f" ({', '.join(alone)})"
+            said.append(f"One seed{rows}: how much trainings differ is not known and not in the intervals.")
     said += _gaps(found)
     if found.rivals:
         said.append(f"Rows against each other are corrected over {len(found.rivals)} pairs.")

@@ -67,8 +67,9 @@ def _caveats(found: Comparison, unseen: Sequence[str]) -> list[str]:
     near = [name for name in unseen if found.units[name].kind == "images"]
     if near:
         sentences.append(f"Images of one well only, near copies, so intervals are too narrow: {', '.join(near)}.")
-    if len(found.seeds) == 1:
-        sentences.append(f"One seed ({found.seeds[0]}): nothing is known of the spread between trainings.")
+    if alone := found.of_one_seed():
+        rows = "" if len(alone) == len(found.contrasts) else f" for {', '.join(alone)}"
+        sentences.append(f"One seed alone{rows}: nothing is known of the spread between trainings.")
     return sentences
 
 

@@ -108,6 +108,9 @@ def test_gaps_are_said():
     assert "–" in tables_of(text)[0][2][3]
     one = render([compare(runs({"none": 0.45, "flip": 0.6}, seeds=(4,)), draws=100)], "md")
     assert "One seed: how much trainings differ is not known" in one
+    assert "One seed" not in text
+    short = {k: v for k, v in whole.images.items() if k[0] != "crop" or k[1] == 2}
+    assert "One seed (crop): how" in render([compare(whole._replace(images=short), draws=100)], "md")
     assert "±" not in one
     assert "[" not in tables_of(one)[1][5][1]
 

@@ -158,7 +158,7 @@ def test_verdict_says_what_intervals_do_not_cover():
     assert "Better on these very images: up" in one
     assert "intervals hold the spread between seeds alone and nothing can be said of other images: BT474" in one
     single = " ".join(verdict(compare(runs({"none": 0, "up": 30}, images=8, seeds=1))))
-    assert "One seed (0): nothing is known of the spread between trainings." in single
+    assert "One seed alone: nothing is known of the spread between trainings." in single
     near = " ".join(verdict(compare(runs({"none": 0, "up": 30}, images=8, seeds=3, wells=False))))
     assert "Images of one well only, near copies, so intervals are too narrow: BT474." in near
     none = " ".join(verdict(compare(runs({"none": 0}, images=8, seeds=3))))
