@@ -2,9 +2,10 @@
 
     python experiments/record_matrix.py runs/matrix/demo/table2.json [MORE.json …] [--results runs/results.sqlite]
 
-For each record `experiments/results/EXPERIMENT_SCALE.md` and `.json`, and `.sqlite`, a store with these results and
-what was found in each image: `detect compare` and `detect matrix` read it (`--results`), so that tables can be made
-again and a matrix can go on from it.
+For each record `experiments/results/EXPERIMENT_SCALE.md` and `.json`, and in `experiments/results/records/` the record
+itself and a store with these results and what was found in each image, so that tables can be made again without a run:
+
+    detect compare experiments/results/records/table2_demo.json --results experiments/results/records/table2_demo.sqlite
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from steps import ROOT, commit, environment, write_result
 
 from detection.compare import compare, every_pair
 from detection.compare_table import render
-from detection.matrix_record import MatrixRecord, load_matrix
+from detection.matrix_record import MatrixRecord, load_matrix, save_matrix
 from detection.matrix_runs import learnt_rows, naive_rows, paper_of, runs_of
 from detection.paper import read_paper
 from detection.store import Store
@@ -48,13 +49,29 @@ def main() -> None:
         paper = paper_of(record, read_paper(PAPER))
         facts = facts_of(record, list(csv.DictReader(io.StringIO(render(found, "csv", paper)))))
         write_result(name, report(record, facts, render(found, "md", paper)), facts)
-        keep_results(record, store, ROOT / "experiments" / "results" / f"{name}.sqlite")
+        records = ROOT / "experiments" / "results" / "records"
+        records.mkdir(exist_ok=True)
+        save_matrix(shareable(record), records / f"{name}.json")
+        keep_results(record, store, records / f"{name}.sqlite")
 
 
 def facts_of(record: MatrixRecord, values: list[dict[str, str]]) -> dict[str, Any]:
-    """Everything that the tables rest on. Where a run took place is nobody's business."""
-    kept = record.model_dump(mode="json", exclude={"cells": {"__all__": {"place"}}, "stages": {"__all__": {"place"}}})
-    return {**environment(record.threads), "commit": commit(), "record": kept, "values": values}
+    """The figures, and where they come from."""
+    commands = sorted({command for cell in record.cells for command in cell.commands})
+    return {
+        **environment(record.threads), "commit": commit(), "command": record.command, "started": record.started,
+        "finished": record.finished, "cpu_seconds": record.cpu_seconds, "commands": commands, "values": values,
+    }  # fmt: skip
+
+
+def shareable(record: MatrixRecord) -> MatrixRecord:
+    """Without the names of the machines."""
+    return record.model_copy(
+        update={
+            "cells": tuple(cell.model_copy(update={"place": ""}) for cell in record.cells),
+            "stages": tuple(stage.model_copy(update={"place": ""}) for stage in record.stages),
+        }
+    )
 
 
 def report(record: MatrixRecord, facts: dict[str, Any], tables: str) -> str:
