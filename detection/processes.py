@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from detectron2.engine import launch
+from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from detection.failures import ProcessFailedError, TrainingDivergedError, TrainingInterrupted
@@ -102,6 +104,7 @@ def _in_rank(work: Work, arguments: tuple[Any, ...], senders: list[Connection], 
         result = work(*arguments, speaking if number == 0 else silent, lambda: bool(stop.value))
         if number == 0:
             send(("result", (result,)))
+        comm.synchronize()  # rank 0 serves the others' connections until all are done
     except (InputError, TrainingDivergedError, TrainingInterrupted) as error:
         kind = next(name for name, known in _NAMED.items() if isinstance(error, known))
         send(("failed", (kind, str(error))))
@@ -110,6 +113,11 @@ def _in_rank(work: Work, arguments: tuple[Any, ...], senders: list[Connection], 
         if re.search(r"gloo|nccl|connection|distributed", traceback.format_exc(), re.IGNORECASE):
             time.sleep(GRACE)
         raise
+    # Gloo's and torch's threads can outlive the interpreter and then abort the process ("terminate called without an
+    # active exception"), which would turn a finished training into a failed one. Nothing is left to tidy up.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class _Listener(threading.Thread):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import time
@@ -149,6 +150,15 @@ def test_ranks_agree_on_buffers_and_losses(monkeypatch):
     assert mean == {"a": 2.0, "b": 5.0}
     assert visible == ""
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def abort_at_the_end(watcher, stop):
+    atexit.register(os.abort)
+    return "done"
+
+
+def test_what_a_library_does_as_its_process_ends_does_not_undo_a_training():
+    assert spread(abort_at_the_end, (), processes=2, device="cpu", watcher=Watcher()) == "done"
 
 
 def test_shares_are_parts_of_the_same_batches():
