@@ -33,9 +33,10 @@ bench-study: $(READY)
 bench-detection: $(READY)
 	$(BIN)/python scripts/bench_detection.py $(if $(RECORD),--record)
 
+# Two processes with one thread each; a file's tests stay together, as they share what is dear to make.
 test: lint
 	$(BIN)/python scripts/install_postgres.py
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
