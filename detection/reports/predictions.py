@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from detection.config import PredictConfig
 from detection.matches import ImageMatches, average_precision
 from detection.overlay import border, overlay
-from detection.report_images import side_by_side
+from detection.reports.images import side_by_side
 from policy_search.cells.errors import InputError
 from policy_search.cells.instances import Instance, InstanceMap
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from detection.compare_blocks import signed
+from detection.tables.blocks import signed
 
 # ColorBrewer's RdBu, whose ends colour-blind readers tell apart; values in the cells say the same without colour.
 _SCALE = ((178, 24, 43), (239, 138, 98), (253, 219, 199), (247, 247, 247), (209, 229, 240), (103, 169, 207),

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from detection.config import FinetuneConfig
-from detection.matrix_record import CellRecord
+from detection.matrices.record import CellRecord
 from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells import CellDataset, ImageRecord
 from policy_search.cells.errors import InputError

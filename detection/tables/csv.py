@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from detection.compare import Comparison, Contrast, Spread
-from detection.intervals import Estimate
-from detection.paper import Paper, paper_ap50
+from detection.statistics.intervals import Estimate
+from detection.statistics.paper import Paper, paper_ap50
 from detection.table import UNSEEN
 
 COLUMNS = (

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.bootstrap import draw_units, resampled_ap50
 from detection.matches import ImageMatches, average_precision
+from detection.statistics.bootstrap import draw_units, resampled_ap50
 from policy_search.cells import CELL_TYPES
 from policy_search.cells.errors import InputError
 

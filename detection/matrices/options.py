@@ -17,7 +17,7 @@ import typer
 
 from detection.cli_options import app
 from detection.config import FinetuneConfig
-from detection.matrix_file import Options, Value, nearest
+from detection.matrices.file import Options, Value, nearest
 from policy_search.cells.errors import InputError
 
 # What the matrix itself gives to each command.

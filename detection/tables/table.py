@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from detection.compare import Comparison
-from detection.compare_csv import csv_text
-from detection.compare_markdown import markdown
-from detection.compare_tex import tex
-from detection.paper import Paper
+from detection.statistics.paper import Paper
+from detection.tables.csv import csv_text
+from detection.tables.markdown import markdown
+from detection.tables.tex import tex
 from policy_search.cells.errors import InputError
 
 FORMS: dict[str, Callable[[Sequence[Comparison], Paper], str]] = {"md": markdown, "csv": csv_text, "tex": tex}

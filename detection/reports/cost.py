@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
-from detection import report_markup as html
-from detection.matrix_record import CellRecord, MatrixRecord
-from detection.report_markup import Cell
+from detection.matrices.record import CellRecord, MatrixRecord
+from detection.reports import markup as html
+from detection.reports.markup import Cell
 
 
 def cost_section(records: Sequence[MatrixRecord]) -> str:

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detection import report_markup as html
-from detection.comparison import file_stem
-from detection.matrix_record import CellRecord
-from detection.report_exhibits import Exhibit
-from detection.report_folders import config_of, record_named
-from detection.report_images import compressed
-from detection.report_predictions import FOUND, LABELLED, SCORE, SIDE, Chosen, Kept, extremes, pair
-from detection.report_previews import DRAWS, Preview, previews
+from detection.matrices.record import CellRecord
+from detection.reports import markup as html
+from detection.reports.exhibits import Exhibit
+from detection.reports.folders import config_of, record_named
+from detection.reports.images import compressed
+from detection.reports.predictions import FOUND, LABELLED, SCORE, SIDE, Chosen, Kept, extremes, pair
+from detection.reports.previews import DRAWS, Preview, previews
+from detection.statistics.comparison import file_stem
 from detection.testing_on import to_test_on
 from policy_search.cells import CellDataset
 from policy_search.cells.errors import InputError

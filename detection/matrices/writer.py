@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detection.local_engine import words_here
-from detection.matrix_facts import training_images
-from detection.matrix_file import Experiment
-from detection.matrix_ledger import Ledger, step_done, times
-from detection.matrix_plan import Cell, Plan
-from detection.matrix_record import CellRecord, MatrixRecord, StageRecord, load_matrix, save_matrix
+from detection.matrices.facts import training_images
+from detection.matrices.file import Experiment
+from detection.matrices.ledger import Ledger, step_done, times
+from detection.matrices.plan import Cell, Plan
+from detection.matrices.record import CellRecord, MatrixRecord, StageRecord, load_matrix, save_matrix
 from policy_search.augment import load_policy
 from policy_search.cells.sources import find_root
 

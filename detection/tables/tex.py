@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from detection.compare import Comparison
-from detection.compare_blocks import Block, Cell, blocks, heading, notes
-from detection.paper import Paper
+from detection.statistics.paper import Paper
+from detection.tables.blocks import Block, Cell, blocks, heading, notes
 
 _SPECIAL = str.maketrans(
     {

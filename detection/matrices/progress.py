@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from detection.matrix_lines import duration
+from detection.matrices.lines import duration
 from detection.tasks import Finished, Task
 
 RUNNING = 12  # tasks shown at most; a cluster may run more

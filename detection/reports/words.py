@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from detection.compare import Comparison, Contrast
-from detection.compare_blocks import interval, signed
-from detection.intervals import Estimate
+from detection.statistics.intervals import Estimate
+from detection.tables.blocks import interval, signed
 
 
 def gain(estimate: Estimate) -> str:

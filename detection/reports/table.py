@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
-from detection import report_markup as html
 from detection.compare import Comparison
-from detection.compare_blocks import Block, Cell, blocks, notes, type_label
-from detection.paper import Paper
-from detection.report_heat import Gain, heat_map
-from detection.report_words import gain
+from detection.reports import markup as html
+from detection.reports.heat import Gain, heat_map
+from detection.reports.words import gain
+from detection.statistics.paper import Paper
 from detection.table import UNSEEN
+from detection.tables.blocks import Block, Cell, blocks, notes, type_label
 
 
 def comparison_tables(found: Comparison, paper: Paper) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from detection.local_engine import words_here
+from detection.matrices.ledger import step_done, usual_seconds
+from detection.matrices.lines import duration
+from detection.matrices.plan import Cell
 from detection.matrix import Ready, steps_to_do
-from detection.matrix_ledger import step_done, usual_seconds
-from detection.matrix_lines import duration
-from detection.matrix_plan import Cell
 
 _KINDS = {"base": "base model", "search": "search", "cell": "fine-tune"}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from detection.config import FinetuneConfig
 from detection.local_engine import words_here
-from detection.matrix_options import finetune_config
-from detection.matrix_plan import RESULTS, Cell, Plan, Step
+from detection.matrices.options import finetune_config
+from detection.matrices.plan import RESULTS, Cell, Plan, Step
 from detection.store import Result, RunKey, Store
 from detection.tasks import Finished, Task
 from policy_search.cells.errors import InputError

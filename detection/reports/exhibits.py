@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detection.compare import Comparison, Runs, compare, every_pair
-from detection.matrix_record import MatrixRecord, load_matrix
-from detection.matrix_runs import learnt_rows, naive_rows, paper_of, runs_of
-from detection.paper import Paper
+from detection.matrices.record import MatrixRecord, load_matrix
+from detection.matrices.runs import learnt_rows, naive_rows, paper_of, runs_of
+from detection.statistics.paper import Paper
 from detection.store import Store
 from policy_search.cells.errors import InputError
 

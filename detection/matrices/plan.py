@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from detection.config import digest
-from detection.matrix_file import SEARCH, Experiment, Row, data_name, fill_in, nearest
-from detection.matrix_options import option_words
+from detection.matrices.file import SEARCH, Experiment, Row, data_name, fill_in, nearest
+from detection.matrices.options import option_words
 from detection.tasks import Task
 from policy_search.cells.errors import InputError
 

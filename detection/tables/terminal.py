@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from detection.compare import Comparison, Contrast
-from detection.compare_blocks import effect, heading, notes, p_text
+from detection.tables.blocks import effect, heading, notes, p_text
 
 WIDTH = 80
 

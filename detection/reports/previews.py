@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.matrix_record import CellRecord, MatrixRecord
-from detection.report_folders import config_of, policy_of
-from detection.report_images import side_by_side
+from detection.matrices.record import CellRecord, MatrixRecord
+from detection.reports.folders import config_of, policy_of
+from detection.reports.images import side_by_side
 from policy_search.augment.preview import preview_tiles
 from policy_search.cells import resolve
 from policy_search.cells.errors import InputError

@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from detection.compare import Comparison, Contrast, Spread
-from detection.intervals import Estimate
-from detection.paper import Paper, paper_ap50, paper_gain
+from detection.statistics.intervals import Estimate
+from detection.statistics.paper import Paper, paper_ap50, paper_gain
 from detection.table import UNSEEN
 
 

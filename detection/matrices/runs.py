@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from detection.matches import ImageMatches
-from detection.matrix_record import CellRecord, MatrixRecord
-from detection.paper import Paper
-from detection.resamples import Runs
+from detection.matrices.record import CellRecord, MatrixRecord
+from detection.statistics.paper import Paper
+from detection.statistics.resamples import Runs
 from detection.store import Store
 from policy_search.augment import BASELINES
 from policy_search.cells.errors import InputError

@@ -11,7 +11,7 @@ from policy_search.cells.errors import InputError
 
 
 class FileFacts:
-    """`detection.matrix_plan.Facts` of this machine.
+    """`detection.matrices.plan.Facts` of this machine.
 
     Args:
         root: LIVECell's folder, as for `--root`.
