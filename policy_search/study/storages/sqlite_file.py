@@ -17,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError
 
 from policy_search.cells.errors import InputError
-from policy_search.study.patience import StorageLostError
+from policy_search.study.storages.patience import StorageLostError
 
 BUSY_SECONDS = 10.0  # that SQLite itself waits for another program's transaction
 _PASSING = {  # primary result codes of SQLite that may pass by themselves

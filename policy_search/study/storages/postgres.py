@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 from sqlalchemy.pool import NullPool
 
 from policy_search.cells.errors import InputError
-from policy_search.study.storage_url import passwords, redacted
+from policy_search.study.storages.url import passwords, redacted
 
 CONNECT_SECONDS = 10
 # A machine that vanished is noticed within a minute, here by us and there by the server, which then frees its locks.

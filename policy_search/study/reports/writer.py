@@ -12,18 +12,18 @@ from policy_search.cells import resolve
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import write_text
 from policy_search.study import report
-from policy_search.study.report_data import RunRecord, read_run, subjects
-from policy_search.study.report_figures import (
+from policy_search.study.reports.data import RunRecord, read_run, subjects
+from policy_search.study.reports.figures import (
     front_figure,
     history_figure,
     operations_figure,
     preview_picture,
     second_round_figure,
 )
-from policy_search.study.report_html import Learnt, Parts, Preview, report_page
-from policy_search.study.report_importance import importances
-from policy_search.study.report_operations import operations
-from policy_search.study.report_origin import Origin, origin, origin_lines
+from policy_search.study.reports.html import Learnt, Parts, Preview, report_page
+from policy_search.study.reports.importance import importances
+from policy_search.study.reports.operations import operations
+from policy_search.study.reports.origin import Origin, origin, origin_lines
 from policy_search.study.space import SEARCHED
 
 

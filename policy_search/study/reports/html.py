@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from html import escape
 
 from policy_search.config import RunConfig
-from policy_search.study import report_markup as html
 from policy_search.study.report import costs
-from policy_search.study.report_data import RunRecord
-from policy_search.study.report_importance import FamilyImportance
-from policy_search.study.report_operations import Operation, number_range
-from policy_search.study.report_origin import Origin
-from policy_search.study.report_rounds import domains_section, first_round_section, second_round_section
+from policy_search.study.reports import markup as html
+from policy_search.study.reports.data import RunRecord
+from policy_search.study.reports.importance import FamilyImportance
+from policy_search.study.reports.operations import Operation, number_range
+from policy_search.study.reports.origin import Origin
+from policy_search.study.reports.rounds import domains_section, first_round_section, second_round_section
 
 OBJECTIVES = {
     "tradeoff": "the share of its score that a network of the source keeps on augmented images, times how much harder "

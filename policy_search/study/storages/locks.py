@@ -10,7 +10,7 @@ from collections import defaultdict
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from policy_search.study.rdb import StudyStorage
+from policy_search.study.storages.rdb import StudyStorage
 
 _WAIT_MS = 1000  # the server is asked again after this, so that Ctrl-C gets through
 _LOCK_NOT_AVAILABLE = "55P03"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from policy_search.config import RunConfig
 from policy_search.study.provenance import versions
-from policy_search.study.report_data import RunRecord
+from policy_search.study.reports.data import RunRecord
 from policy_search.study.storage import redacted
 
 # Fields of the configuration in the order of the command's help; the others can be set from Python only.

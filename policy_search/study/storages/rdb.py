@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import Session
 
-from policy_search.study.patience import Patience, StorageLostError
+from policy_search.study.storages.patience import Patience, StorageLostError
 
 MADE = "policy_search:made"  # receipt of the call that made a trial
 STATE = "policy_search:state"  # receipt of the call that last changed its state

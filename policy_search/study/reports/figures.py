@@ -16,7 +16,7 @@ from policy_search.augment import PolicyDocument
 from policy_search.augment.preview import save_preview
 from policy_search.cells import CellDataset
 from policy_search.study.report import TrialRow, front_of
-from policy_search.study.report_operations import Argument, Operation, number_range
+from policy_search.study.reports.operations import Argument, Operation, number_range
 from policy_search.study.verdict import Direction, Finalist, paired_interval
 
 WIDTH = 5.4  # inches: read on a phone, where a picture is shrunk to about 60 %

@@ -18,9 +18,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from policy_search.cells.errors import InputError
-from policy_search.study import postgres
-from policy_search.study.schema import require_schema
-from policy_search.study.storage_url import SQLITE, is_sqlite, postgres_url, redacted, sqlite_path
+from policy_search.study.storages import postgres
+from policy_search.study.storages.schema import require_schema
+from policy_search.study.storages.url import SQLITE, is_sqlite, postgres_url, redacted, sqlite_path
 
 _DAMAGE = (StorageInternalError, SQLAlchemyError, RuntimeError, AssertionError)
 

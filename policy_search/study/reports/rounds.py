@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from policy_search.study import report_markup as html
 from policy_search.study.report import TrialRow, remark
-from policy_search.study.report_data import RunRecord
+from policy_search.study.reports import markup as html
+from policy_search.study.reports.data import RunRecord
 from policy_search.study.verdict import Finalist, paired_interval
 
 FAMILIES = (

@@ -17,7 +17,7 @@ from policy_search.config import RunConfig
 from policy_search.study.finals import SUFFIX, FinalScores, fresh_seeds, gather, scores_of, tasks_for
 from policy_search.study.opening import require_schema
 from policy_search.study.report import TrialRow, directions_of, front_of, leaderboard
-from policy_search.study.report_storage import stored_storage, study_in
+from policy_search.study.reports.storage import stored_storage, study_in
 from policy_search.study.space import SEARCHED
 from policy_search.study.storage import default_url
 from policy_search.study.stored_policies import get_policy

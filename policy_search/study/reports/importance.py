@@ -9,9 +9,9 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from policy_search.study.memory import in_memory
 from policy_search.study.quiet import quiet_optuna
 from policy_search.study.space import TARGETED, Space
+from policy_search.study.storages.memory import in_memory
 from policy_search.study.verdict import Direction
 
 LEAST, LEAST_PER_PARAMETER = 10, 3  # complete trials: with fewer, importances are noise
