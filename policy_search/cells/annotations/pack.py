@@ -94,8 +94,8 @@ class _Writer:
         for image_id, entries in self._pending.items():
             data, text = fragment.pack(entries)
             place = self._places[image_id]
-            opening = ", " if place in self._digests else "["
-            self._digests.setdefault(place, hashlib.sha256()).update((opening + text).encode())
+            opening = b", " if place in self._digests else b"["
+            self._digests.setdefault(place, hashlib.sha256()).update(opening + text)
             self._fragments.append((place, self._at, len(data), zlib.crc32(data)))
             self._at += self._file.write(data)
         self._pending = {}
