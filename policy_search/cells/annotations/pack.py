@@ -13,8 +13,10 @@ import io
 import json
 import os
 import struct
+import weakref
 import zlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -159,8 +161,14 @@ class Pack:
             OSError: not there.
             DamagedError: see `Pack`.
         """
-        file = path.open("rb", buffering=0)
-        return cls(lambda size, offset: os.pread(file.fileno(), size, offset), os.fstat(file.fileno()).st_size)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            pack = cls(partial(os.pread, descriptor), os.fstat(descriptor).st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        weakref.finalize(pack, os.close, descriptor)
+        return pack
 
     @classmethod
     def held(cls, buffer: io.BytesIO) -> Pack:
