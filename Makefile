@@ -33,7 +33,7 @@ bench-study: $(READY)
 bench-detection: $(READY)
 	$(BIN)/python scripts/bench_detection.py $(if $(RECORD),--record)
 
-# RECORD=1 writes the result file. Takes a few minutes, 2 GB of disk and 8 GB of memory, which is the other side's.
+# RECORD=1 writes the result file. Takes a few minutes, 1 GB of disk and 4 GB of memory, which is the other side's.
 bench-data: $(READY)
 	$(BIN)/python scripts/bench_data.py $(if $(RECORD),--record)
 

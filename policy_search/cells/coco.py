@@ -33,13 +33,15 @@ class CocoFile:
         images: the `images` entries, by their COCO id.
         annotations: per image id, its annotations in file order. Instance id = position + 1. Those of a large file are
             read from its compact copy each time they are asked for.
-        rest: every other key of the file (`categories`, `info`, …).
+        replaced: `images` entries whose id stands again further down: the last one counts.
+        categories: ids under `categories`; empty where the file names none.
     """
 
     path: Path
     images: dict[int, dict[str, Any]]
     annotations: Mapping[int, list[dict[str, Any]]] = field(repr=False)
-    rest: dict[str, Any] = field(default_factory=dict, repr=False)
+    replaced: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    categories: frozenset[Any] = frozenset()
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -73,7 +75,8 @@ def read_coco(path: str | Path) -> CocoFile:
         known = _READ_BEFORE.pop((path, key), None)
         if known is None:
             content, key = source.read(path, key, data)
-            known = CocoFile(path, *content)
+            categories = _category_ids(content.rest.get("categories"))
+            known = CocoFile(path, content.images, content.annotations, content.replaced, categories)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise DataError(f"annotation file is missing: {path}") from None
@@ -82,6 +85,12 @@ def read_coco(path: str | Path) -> CocoFile:
     while len(_READ_BEFORE) > _KEPT:
         _READ_BEFORE.popitem(last=False)
     return known
+
+
+def _category_ids(value: Any) -> frozenset[Any]:
+    """What is no list of categories is taken as none."""
+    entries = value if isinstance(value, list) else []
+    return frozenset(e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), int | str))
 
 
 def annotation_rle(annotation: dict[str, Any], height: int, width: int) -> Rle | None:

@@ -19,11 +19,13 @@ class Content(NamedTuple):
     Attributes:
         images: the `images` entries, by their COCO id.
         annotations: per image id, its annotations in file order.
+        replaced: `images` entries whose id stands again further down: the last one counts.
         rest: every other key of the file (`categories`, `info`, …).
     """
 
     images: dict[Any, Entry]
     annotations: Mapping[Any, list[Entry]]
+    replaced: tuple[Entry, ...]
     rest: Entry
 
 
@@ -39,11 +41,11 @@ def parse(data: bytes, path: Path) -> Content:
         raise not_json(path, str(error)) from error
     if not isinstance(content, dict) or IMAGES not in content:
         raise not_coco(path)
-    images = image_table(members(content.pop(IMAGES), path, IMAGES), path)
+    images, replaced = image_table(checked_images(members(content.pop(IMAGES), path, IMAGES), path))
     grouped: dict[Any, list[Entry]] = {}
     for entry in members(content.pop(ANNOTATIONS, []), path, ANNOTATIONS):
         append(grouped, entry, path)
-    return Content(images, grouped, content)
+    return Content(images, grouped, replaced, content)
 
 
 def members(value: Any, path: Path, key: str) -> list[Entry]:
@@ -55,18 +57,26 @@ def members(value: Any, path: Path, key: str) -> list[Entry]:
     return value
 
 
-def image_table(entries: Iterable[Entry], path: Path) -> dict[Any, Entry]:
-    """Image entries by id; of equal ids the last counts."""
-    images: dict[Any, Entry] = {}
+def checked_images(entries: list[Entry], path: Path) -> list[Entry]:
+    """The image entries, each with what it needs."""
     for entry in entries:
         missing = {"id", "file_name", "height", "width"} - entry.keys()
         if missing:
             raise DataError(f"{path}: an image entry lacks {', '.join(sorted(missing))}: {str(entry)[:120]}")
-        try:
-            images[entry["id"]] = entry
-        except TypeError:
-            raise _no_id(path, "id", entry) from None
-    return images
+        if isinstance(entry["id"], list | dict):
+            raise _no_id(path, "id", entry)
+    return entries
+
+
+def image_table(entries: Iterable[Entry]) -> tuple[dict[Any, Entry], tuple[Entry, ...]]:
+    """Image entries by id, and those that a later one with the same id replaces."""
+    images: dict[Any, Entry] = {}
+    replaced = []
+    for entry in entries:
+        if entry["id"] in images:
+            replaced.append(images[entry["id"]])
+        images[entry["id"]] = entry
+    return images, tuple(replaced)
 
 
 def append(grouped: dict[Any, list[Entry]], entry: Entry, path: Path) -> None:

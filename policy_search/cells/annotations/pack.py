@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from policy_search.cells.annotations import fragment
-from policy_search.cells.annotations.entries import ANNOTATIONS, IMAGES, Entry, append, image_table
+from policy_search.cells.annotations.entries import ANNOTATIONS, IMAGES, Entry, append, checked_images, image_table
 
 MAGIC = b"COCO copy 1\n\0\0\0\0"
 # Per fragment: position of its image among the image ids, where it stands, its CRC-32.
@@ -63,8 +63,7 @@ def write(file: BinaryIO, content: Iterable[tuple[str, Any]], path: Path) -> Non
             writer.add(value, path)
         else:
             rest[key] = value
-    image_table(images, path)
-    writer.close(images, rest)
+    writer.close(checked_images(images, path), rest)
 
 
 class _Writer:
@@ -123,6 +122,7 @@ class Pack:
 
     Attributes:
         images: the `images` entries, by their COCO id.
+        replaced: see `Content`.
         rest: every key of the file but `images` and `annotations`.
         places: image id → position, for the images that have annotations, in order of first appearance.
     """
@@ -144,7 +144,7 @@ class Pack:
         if zlib.crc32(tail) != crc:
             raise DamagedError
         images, self.rest, ids = json.loads(tail[:described])
-        self.images: dict[Any, Entry] = {entry["id"]: entry for entry in images}
+        self.images, self.replaced = image_table(images)
         self.places: dict[Any, int] = {image_id: place for place, image_id in enumerate(ids)}
         digest_size = hashlib.sha256().digest_size
         count = (arrays - digest_size * len(ids)) // _FRAGMENT.itemsize

@@ -110,7 +110,7 @@ def read(path: Path, key: str, data: bytes | None) -> tuple[Content, str]:
     except (stream.RepeatedKeyError, NotPackableError):  # no file anybody makes on purpose: held as it is
         data = path.read_bytes()
         return parse(data, path), hashlib.sha256(data).hexdigest()
-    return Content(pack.images, PackedAnnotations(path, key, pack), pack.rest), key
+    return Content(pack.images, PackedAnnotations(path, key, pack), pack.replaced, pack.rest), key
 
 
 def _folder() -> Path | None:

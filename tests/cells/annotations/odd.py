@@ -43,10 +43,12 @@ DRAWABLE = (
 
 
 def content(*, mapping: bool = False, images_mapping: bool = False) -> dict[str, Any]:
-    """A file with every oddity, in images of three kinds of id; one image has no annotation, one has no entry."""
+    """A file with every oddity, in images of three kinds of id; one
+    image has no annotation, one has no entry, one is entered twice."""
     ids = [7, 2**70, "seven"]
     images: list[dict[str, Any]] = [
         {"id": 7, "file_name": "A172_Phase_C7_1_00d20h00m_4.tif", "height": 20, "width": 24, "url": "x"},
+        {"id": 2**70, "file_name": "replaced.tif", "height": 1, "width": 1},
         {"id": 2**70, "file_name": "dir/Zelle µ.tif", "height": 20, "width": 24, "cell_type": "Eigene", "score": 0.1},
         {"id": "seven", "file_name": "BT474_Phase_B3_2_02d12h00m_3.tif", "height": 20, "width": 24.0, "well": None},
         {"id": 8, "file_name": "SkBr3_Phase_H3_2_01d20h00m_4.tif", "height": 20, "width": 24},
@@ -60,7 +62,7 @@ def content(*, mapping: bool = False, images_mapping: bool = False) -> dict[str,
     return {
         "info": {"year": 2021},
         "annotations": {str(i): a for i, a in enumerate(annotations)} if mapping else annotations,
-        "categories": [{"id": 1, "name": "cell"}],
+        "categories": [{"id": 1, "name": "cell"}, {"id": "b"}, {"id": None}, 3],
         "images": {str(i): e for i, e in enumerate(images)} if images_mapping else images,
         "licenses": [],
     }

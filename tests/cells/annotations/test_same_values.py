@@ -54,7 +54,10 @@ def test_every_oddity(tmp_path, mapping, indent, encoding):
     path.write_bytes(json.dumps(found, indent=indent, ensure_ascii=False).encode(encoding, "surrogatepass"))
     coco = assert_same(path)
     assert isinstance(coco.annotations, source.PackedAnnotations)
-    assert coco.rest == {key: found[key] for key in ("info", "categories", "licenses")}
+    rest = {key: found[key] for key in ("info", "categories", "licenses")}
+    assert source.read(path, *source.key_of(path))[0].rest == rest
+    assert coco.categories == {1, "b"}
+    assert coco.replaced == (found["images"]["1"] if mapping else found["images"][1],)
 
 
 @pytest.mark.usefixtures("large")
