@@ -27,8 +27,8 @@ from livecell_like import FULL_IMAGES, FULL_INSTANCES, LOOKS, write
 from steps import ROOT, commit, environment, write_result
 
 COMMAND = "make bench-data RECORD=1"
-# Name in the report, row of data_rows.py, whether it is quick enough to be repeated. In this order: the first read makes
-# the copy for those that follow.
+# Name in the report, row of data_rows.py, whether it is quick enough to be repeated. In this order: the first read
+# makes the copy for those that follow.
 PLAN = (
     ("imports", "nothing", False),
     ("first read", "ours", False),
