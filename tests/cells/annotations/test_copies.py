@@ -113,6 +113,8 @@ def counted(entries):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(entries)
 fragment.pack = counted
+entered = folder.sole_maker
+folder.sole_maker = lambda place: print("at the door", flush=True) or entered(place)
 print(bool(seen(Path(sys.argv[1]))[1]), len(made))
 """
 
@@ -135,7 +137,9 @@ def test_a_killed_maker_leaves_nothing_that_counts(file):
 
 
 def test_four_first_readers_at_once(file):
-    processes = [child(file, killed_at=0) for _ in range(4)]
+    with folder.sole_maker(folder.cache_folder()):
+        processes = [child(file, killed_at=0) for _ in range(4)]
+        assert [process.stdout.readline() for process in processes] == ["at the door\n"] * 4
     answers = [process.communicate(timeout=120)[0].split() for process in processes]
     assert [a[0] for a in answers] == ["True"] * 4
     # One of them made the copy, the others waited and took it.
