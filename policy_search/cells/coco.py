@@ -93,7 +93,8 @@ def annotation_rle(annotation: dict[str, Any], height: int, width: int) -> Rle |
     rings = [[float(v) for v in ring] for ring in shape if len(ring) >= 6 and len(ring) % 2 == 0]
     if not rings:
         return None
-    merged: Rle = coco_mask.merge(coco_mask.frPyObjects(rings, height, width))
+    parts: list[Rle] = coco_mask.frPyObjects(rings, height, width)
+    merged: Rle = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
     return merged
 
 

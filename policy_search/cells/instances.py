@@ -18,8 +18,8 @@ from pycocotools import mask as coco_mask
 from policy_search.cells.errors import DataError
 from policy_search.cells.label_table import label_table
 from policy_search.cells.outlines import outline
+from policy_search.cells.rle import Rle, pixels_of
 
-Rle = dict[str, Any]
 LabelPlane = NDArray[np.uint16]
 MAX_ID = int(np.iinfo(np.uint16).max)
 
@@ -100,8 +100,29 @@ class InstanceMap:
 
     @classmethod
     def from_rles(cls, rles: Sequence[Rle], height: int, width: int) -> InstanceMap:
-        """Instance i of the sequence gets id i + 1; one without a pixel is left out (its id stays unused)."""
-        return cls.from_instances(_decode(rles, height, width), height, width)
+        """Instance i of the sequence gets id i + 1; one without a pixel is left out (its id stays unused).
+
+        Raises:
+            DataError: a code is for another frame or damaged, or there are more than fit into 16 bits.
+        """
+        room = np.zeros((4, height * width), np.uint16)  # the system gives memory to what is written only
+        layers: list[LabelPlane] = []
+        for number, pixels in enumerate(pixels_of(rles, height, width), start=1):
+            if len(pixels) == 0:
+                continue
+            if number > MAX_ID:
+                raise DataError(f"instance ids must be distinct and in 1 … {MAX_ID}, got {number}")
+            for layer in layers:
+                if not layer.take(pixels).any():
+                    break
+            else:
+                if len(layers) == len(room):
+                    room = np.concatenate([room, np.zeros_like(room)])
+                    layers = list(room[: len(layers)])
+                layer = room[len(layers)]
+                layers.append(layer)
+            layer[pixels] = number
+        return cls(room[: len(layers)].reshape(len(layers), height, width))
 
     @classmethod
     def from_polygons(cls, polygons: Sequence[Sequence[Sequence[float]]], height: int, width: int) -> InstanceMap:
@@ -234,15 +255,3 @@ def encode_instance(instance: Instance, height: int, width: int) -> Rle:
         counts = counts[:-1]
     rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return rle
-
-
-def _decode(rles: Sequence[Rle], height: int, width: int) -> Iterator[Instance]:
-    """Instances of RLEs, each decoded on its own: one full-frame mask is alive at a time, never N of them."""
-    for index, rle in enumerate(rles):
-        if list(rle["size"]) != [height, width]:
-            raise DataError(f"RLE {index} is for a {rle['size']} frame, expected [{height}, {width}]")
-        x, y, w, h = (int(v) for v in coco_mask.toBbox(rle))
-        if w == 0 or h == 0:
-            continue
-        mask = coco_mask.decode(rle)[y : y + h, x : x + w].astype(bool)
-        yield Instance(index + 1, x, y, mask)
