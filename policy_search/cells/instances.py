@@ -18,7 +18,8 @@ from pycocotools import mask as coco_mask
 from policy_search.cells.errors import DataError
 from policy_search.cells.label_table import label_table
 from policy_search.cells.outlines import outline
-from policy_search.cells.rle import Rle, pixels_of
+from policy_search.cells.rle import Rle as Rle
+from policy_search.cells.rle import pixels_of
 
 LabelPlane = NDArray[np.uint16]
 MAX_ID = int(np.iinfo(np.uint16).max)
