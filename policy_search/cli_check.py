@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 console = Console()
 SHOWN = 3  # findings of each code; the rest is counted
-EPILOG = (
-    "Exit code: 0 every image can be used; 1 one cannot (with --strict also when there is a warning); 2 bad input, for "
-    "example an unknown name. Example: policy-search data check --data all"
-)
 
 
 def check(
@@ -37,11 +34,19 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 also when there is a warning.")] = False,
     codes: Annotated[bool, typer.Option("--codes", help="List the codes with their meaning, and stop.")] = False,
 ) -> None:
-    """Report damaged files, lost, wrong or duplicate annotations, and leaks between splits."""
+    """Report damaged files, lost, wrong or duplicate annotations, and leaks between splits.
+
+    Exit code: 0 every image can be used; 1 one cannot (with --strict also when there is a warning); 2 bad input, for
+    example an unknown name.
+    """
     if codes:
         _print_codes()
         return
-    report, notes = _run(data, root)
+    try:
+        report, notes = _run(data, root)
+    except KeyboardInterrupt:
+        print("interrupted: nothing is reported of a check that is not whole", file=sys.stderr)
+        raise typer.Exit(130) from None
     if not report.images and not report.findings:
         raise InputError(f"{data} has no image in any split; `policy-search data list` shows what is there")
     if as_json:
@@ -53,7 +58,7 @@ def check(
 
 def register(data_app: typer.Typer) -> None:
     """Add the command to `policy-search data`."""
-    data_app.command("check", epilog=EPILOG)(check)
+    data_app.command("check", epilog="Example: policy-search data check --data all")(check)
 
 
 def _run(data: str, root: Path | None) -> tuple[Report, list[str]]:

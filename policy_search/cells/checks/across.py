@@ -15,6 +15,7 @@ from policy_search.cells.dataset import ImageRecord
 from policy_search.cells.types import CELL_TYPES, find_cell_type
 
 FEW_CELLS = 10  # LIVECell issue 21: images with 1–9 annotated cells are almost always unfinished
+FULL_FRAME = 520 * 704  # px, of these images; a smaller one needs in proportion fewer
 FEW_OF_TYPE = 0.05  # share of the type's median; cultures grow twentyfold from seeding to confluence
 TYPE_IMAGES = 8  # a median of fewer says little
 NEAR = 0.75  # likeness of two spellings
@@ -94,9 +95,10 @@ def _few_cells(seen: Sequence[Seen]) -> Iterator[Finding]:
         if one.cells is None:
             continue
         record, typical = one.record, usual.get(one.record.cell_type, 0)
-        if one.cells < FEW_CELLS:
-            text = "no annotated cell" if one.cells == 0 else f"only {one.cells} annotated cells"
-            yield Finding("cells-few", record.id, record.split, text, one.cells)
+        frame = min(1.0, record.height * record.width / FULL_FRAME)
+        if one.cells == 0 or one.cells < FEW_CELLS * frame:
+            text = f"only {one.cells} annotated cell{'s' * (one.cells > 1)}" if one.cells else "no annotated cell"
+            yield Finding("cells-few", record.id, record.split, text)
         elif one.cells < FEW_OF_TYPE * typical:
             text = f"{one.cells} annotated cells; images of {record.cell_type} have {typical:g} (median)"
             yield Finding("cells-below-type", record.id, record.split, text)

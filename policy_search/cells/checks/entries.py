@@ -27,17 +27,18 @@ class Ids:
     coco: CocoFile
     seen: set[Any] = field(default_factory=set)
     again: list[Any] = field(default_factory=list)
-    unknown: Counter[Any] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
 
     def add(self, annotations: Iterable[dict[str, Any]]) -> None:
         """Take in the annotations of one image. Those without an id or a category have nothing to clash."""
         for annotation in annotations:
             key = annotation.get("id")
-            if key is not None:
+            if isinstance(key, int | str):
                 (self.again.append if key in self.seen else self.seen.add)(key)
             category = annotation.get("category_id")
-            if category is not None and self.coco.categories and category not in self.coco.categories:
-                self.unknown[category] += 1
+            if category is not None and self.coco.categories:
+                listed = isinstance(category, int | str) and category in self.coco.categories
+                self.unknown[str(category)] += not listed
 
     def findings(self, split: str) -> Iterator[Finding]:
         """What the whole file showed."""
@@ -45,10 +46,10 @@ class Ids:
         if self.again:
             text = f"{len(self.again)} annotations have the id of another one ({some(_shown(self.again))})"
             yield Finding("annotation-id-repeated", name, split, text, len(self.again))
-        if self.unknown:
-            count = sum(self.unknown.values())
+        count = sum(self.unknown.values())
+        if count:
             listed = some(sorted(map(str, self.coco.categories)))
-            text = f"{count} annotations have category {some(_shown(self.unknown))}; the file lists {listed}"
+            text = f"{count} annotations have category {some(_shown(+self.unknown))}; the file lists {listed}"
             yield Finding("category-unknown", name, split, text, count)
 
 

@@ -52,8 +52,8 @@ CODES: dict[str, Code] = {
     "cell-within-another": Code(WARNING, "cells", "cells that lie over 80% within another one"),
     # Images that may be wrong.
     "annotation-incomplete": Code(WARNING, "images", "marked incomplete: right detections may count as false"),
-    "cells-few": Code(WARNING, "cells", "fewer than 10 annotated cells: perhaps unfinished"),
-    "cells-below-type": Code(WARNING, "cells", "far fewer annotated cells than its type has: perhaps unfinished"),
+    "cells-few": Code(WARNING, "images", "fewer than 10 annotated cells on 520×704 px: perhaps unfinished"),
+    "cells-below-type": Code(WARNING, "images", "under 5% of the cells usual for the type: perhaps unfinished"),
     "image-constant": Code(WARNING, "images", "all pixels are equal"),
     "image-saturated": Code(WARNING, "images", "over a tenth of the pixels are as bright as can be"),
     # Splits.

@@ -35,6 +35,8 @@ def open_splits(data: str, root: Path | None = None) -> Iterator[Opened]:
     Raises:
         DataError: unknown name or missing folder; not for damaged files, these are findings.
     """
+    # HOOK fetched.json: where find_root(root) holds one, a finding (code `file-changed`, to be added to CODES) for each
+    # problem that verify_fetched names belongs here, ahead of the splits.
     before: set[str] = set()
     told: set[str] = set()
     for split in SPLITS:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_search.cells.checks.findings import Finding
+from policy_search.cells.checks.findings import Finding, some
 from policy_search.cells.dataset import ImageRecord
 from policy_search.cells.instances import InstanceMap
 
@@ -20,9 +23,9 @@ def shared_pixels(instances: InstanceMap) -> Pairs:
 
     Cells of one layer never overlap, so only pixels with several layers are looked at, layer against layer.
     """
-    layers = instances.layers.reshape(len(instances.layers), -1)
-    if len(layers) < 2:
+    if len(instances.layers) < 2:
         return np.zeros((0, 3), np.int64)
+    layers = instances.layers.reshape(len(instances.layers), -1)
     crowded = np.flatnonzero(np.count_nonzero(layers, axis=0) > 1)
     at = layers[:, crowded].astype(np.int64)
     keys, counts = [], []
@@ -64,20 +67,23 @@ def cells_within(instances: InstanceMap, threshold: float = WITHIN) -> list[int]
     return ids
 
 
-def overlap_findings(instances: InstanceMap, record: ImageRecord) -> list[Finding]:
-    """Of masks that people drew."""
+def overlap_findings(
+    annotations: Sequence[dict[str, Any]], instances: InstanceMap, record: ImageRecord
+) -> list[Finding]:
+    """Of masks that people drew; instance id = position of its annotation + 1. Texts name annotations by their id."""
     found = []
+
+    def name(instance: int) -> str:
+        return str(annotations[instance - 1].get("id", f"no. {instance}"))
+
     twins = duplicate_pairs(instances)
     if twins:
-        names = [f"{a} and {b}" for a, b in twins]
-        text = f"{len(twins)} pairs of annotations are duplicates (no. {_list(names)})"
+        names = [f"{name(a)} = {name(b)}" for a, b in twins]
+        text = f"{len(twins)} pairs of annotations are duplicates (ids {some(names)})"
         found.append(Finding("cell-duplicated", record.id, record.split, text, len(twins)))
     inner = cells_within(instances)
     if inner:
-        text = f"{len(inner)} of {len(instances)} cells lie within another one (no. {_list([str(i) for i in inner])})"
+        names = [name(i) for i in inner]
+        text = f"{len(inner)} of {len(instances)} cells lie within another one (ids {some(names)})"
         found.append(Finding("cell-within-another", record.id, record.split, text, len(inner)))
     return found
-
-
-def _list(items: list[str]) -> str:
-    return ", ".join(items[:3]) + (", …" if len(items) > 3 else "")

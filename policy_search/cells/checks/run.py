@@ -138,7 +138,7 @@ class Check:
             ids[str(coco.path)].add(annotations)
             self._findings += shape_findings(annotations, instances, record)
             # Masks that nobody drew, as those of the demo culture, overlap where cells do.
-            self._findings += overlap_findings(instances, record)
+            self._findings += overlap_findings(annotations, instances, record)
         return len(instances)
 
 
