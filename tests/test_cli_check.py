@@ -121,7 +121,7 @@ def test_many_findings_stay_readable_and_all_can_be_had(run, tmp_path):
     assert "image-missing: 5,000 images" in out
     assert "cells-few: 4,999 images" in out
     assert "NOT usable as it is: 5,000 errors, 4,999 warnings" in out
-    every = run("--data", data, "--all")[1]
+    every = " ".join(run("--data", data, "--all")[1].split())
     assert every.count("image file of cells_train/A172_Phase") == 5000
     assert "--all" not in every
 

@@ -21,19 +21,19 @@ Pairs = NDArray[np.int64]
 def shared_pixels(instances: InstanceMap) -> Pairs:
     """(P, 3) int64: ids a < b of every two cells that overlap, and their common pixels; ordered by a, then b.
 
-    Cells of one layer never overlap, so only pixels with several layers are looked at, layer against layer.
+    Cells of one layer never overlap, so layers are laid over each other, two at a time.
     """
     if len(instances.layers) < 2:
         return np.zeros((0, 3), np.int64)
     layers = instances.layers.reshape(len(instances.layers), -1)
-    crowded = np.flatnonzero(np.count_nonzero(layers, axis=0) > 1)
-    at = layers[:, crowded].astype(np.int64)
     keys, counts = [], []
-    for upper in range(1, len(at)):
-        here = np.flatnonzero(at[upper])  # few: a layer takes only what found no place below
+    for upper in range(1, len(layers)):
+        here = np.flatnonzero(layers[upper])  # few: a layer takes only what found no place below
+        above = layers[upper].take(here).astype(np.int64)
         for lower in range(upper):
-            both = here[at[lower, here] > 0]
-            a, b = at[lower, both], at[upper, both]
+            below = layers[lower].take(here)
+            both = np.flatnonzero(below)
+            a, b = below[both].astype(np.int64), above[both]
             key, count = np.unique((np.minimum(a, b) << 16) | np.maximum(a, b), return_counts=True)
             keys.append(key)
             counts.append(count)
@@ -42,29 +42,33 @@ def shared_pixels(instances: InstanceMap) -> Pairs:
     return np.column_stack([key[order] >> 16, key[order] & 0xFFFF, count[order]])
 
 
-def _unions(instances: InstanceMap, pairs: Pairs) -> tuple[Pairs, Pairs]:
-    """(P,) int64 each: the area of the smaller cell of each pair, and of both together."""
-    areas = instances.areas()
-    a, b = (areas[np.searchsorted(instances.ids, pairs[:, side])] for side in (0, 1))
-    return np.minimum(a, b), a + b - pairs[:, 2]
-
-
 def duplicate_pairs(instances: InstanceMap, threshold: float = DUPLICATE) -> list[tuple[int, int]]:
     """Pairs of instance ids whose masks overlap with an IoU above the threshold."""
-    pairs = shared_pixels(instances)
-    _, union = _unions(instances, pairs)
-    return [(a, b) for a, b in pairs[pairs[:, 2] > threshold * union][:, :2].tolist()]
+    return _duplicates(shared_pixels(instances), instances, threshold)
 
 
 def cells_within(instances: InstanceMap, threshold: float = WITHIN) -> list[int]:
     """Ids of the cells of which another one covers more than the threshold, duplicates apart, ascending."""
-    pairs = shared_pixels(instances)
-    smaller, union = _unions(instances, pairs)
-    inside = pairs[(pairs[:, 2] > threshold * smaller) & (pairs[:, 2] <= DUPLICATE * union)]
-    areas = instances.areas()
-    a, b = (areas[np.searchsorted(instances.ids, inside[:, side])] for side in (0, 1))
-    ids: list[int] = np.unique(np.where(a < b, inside[:, 0], inside[:, 1])).tolist()
+    return _within(shared_pixels(instances), instances, threshold)
+
+
+def _duplicates(pairs: Pairs, instances: InstanceMap, threshold: float = DUPLICATE) -> list[tuple[int, int]]:
+    a, b = _areas(pairs, instances)
+    return [(i, j) for i, j in pairs[pairs[:, 2] > threshold * (a + b - pairs[:, 2])][:, :2].tolist()]
+
+
+def _within(pairs: Pairs, instances: InstanceMap, threshold: float = WITHIN) -> list[int]:
+    a, b = _areas(pairs, instances)
+    covered = pairs[:, 2] > threshold * np.minimum(a, b)
+    covered &= pairs[:, 2] <= DUPLICATE * (a + b - pairs[:, 2])
+    ids: list[int] = np.unique(np.where(a < b, pairs[:, 0], pairs[:, 1])[covered]).tolist()
     return ids
+
+
+def _areas(pairs: Pairs, instances: InstanceMap) -> tuple[Pairs, Pairs]:
+    """(P,) int64 each: the areas of the first and of the second cell of each pair."""
+    areas = instances.areas()
+    return areas[np.searchsorted(instances.ids, pairs[:, 0])], areas[np.searchsorted(instances.ids, pairs[:, 1])]
 
 
 def overlap_findings(
@@ -76,12 +80,13 @@ def overlap_findings(
     def name(instance: int) -> str:
         return str(annotations[instance - 1].get("id", f"no. {instance}"))
 
-    twins = duplicate_pairs(instances)
+    pairs = shared_pixels(instances)
+    twins = _duplicates(pairs, instances)
     if twins:
         names = [f"{name(a)} = {name(b)}" for a, b in twins]
         text = f"{len(twins)} pairs of annotations are duplicates (ids {some(names)})"
         found.append(Finding("cell-duplicated", record.id, record.split, text, len(twins)))
-    inner = cells_within(instances)
+    inner = _within(pairs, instances)
     if inner:
         names = [name(i) for i in inner]
         text = f"{len(inner)} of {len(instances)} cells lie within another one (ids {some(names)})"
