@@ -10,7 +10,7 @@ from itertools import combinations
 from statistics import median
 from typing import NamedTuple
 
-from policy_search.cells.checks.findings import Finding, some
+from policy_search.cells.checks.findings import Finding, amount, some
 from policy_search.cells.dataset import ImageRecord
 from policy_search.cells.types import CELL_TYPES, find_cell_type
 
@@ -97,7 +97,7 @@ def _few_cells(seen: Sequence[Seen]) -> Iterator[Finding]:
         record, typical = one.record, usual.get(one.record.cell_type, 0)
         frame = min(1.0, record.height * record.width / FULL_FRAME)
         if one.cells == 0 or one.cells < FEW_CELLS * frame:
-            text = f"only {one.cells} annotated cell{'s' * (one.cells > 1)}" if one.cells else "no annotated cell"
+            text = f"only {amount(one.cells, 'annotated cell')}" if one.cells else "no annotated cell"
             yield Finding("cells-few", record.id, record.split, text)
         elif one.cells < FEW_OF_TYPE * typical:
             text = f"{one.cells} annotated cells; images of {record.cell_type} have {typical:g} (median)"

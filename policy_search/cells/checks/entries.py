@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from policy_search.cells.checks.findings import Finding, some
+from policy_search.cells.checks.findings import Finding, amount, some
 from policy_search.cells.coco import CocoFile
 from policy_search.cells.dataset import CellDataset
 from policy_search.cells.livecell import FileReader
@@ -44,12 +44,12 @@ class Ids:
         """What the whole file showed."""
         name = str(self.coco.path)
         if self.again:
-            text = f"{len(self.again)} annotations have the id of another one ({some(_shown(self.again))})"
+            text = f"{amount(len(self.again), 'annotation')} with the id of another one ({some(_shown(self.again))})"
             yield Finding("annotation-id-repeated", name, split, text, len(self.again))
         count = sum(self.unknown.values())
         if count:
             listed = some(sorted(map(str, self.coco.categories)))
-            text = f"{count} annotations have category {some(_shown(+self.unknown))}; the file lists {listed}"
+            text = f"{amount(count, 'annotation')} of category {some(_shown(+self.unknown))}; the file lists {listed}"
             yield Finding("category-unknown", name, split, text, count)
 
 
@@ -62,7 +62,7 @@ def file_findings(coco: CocoFile, split: str) -> Iterator[Finding]:
     orphans = {key: len(found) for key, found in coco.annotations.items() if key not in coco.images}
     if orphans:
         count = sum(orphans.values())
-        text = f"{count} annotations are of image ids that the file does not hold ({some(_shown(orphans))})"
+        text = f"{amount(count, 'annotation')} of image ids that the file does not hold ({some(_shown(orphans))})"
         yield Finding("annotation-orphaned", str(coco.path), split, text, count)
     for entry in coco.replaced:
         last = coco.images[entry["id"]]

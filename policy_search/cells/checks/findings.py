@@ -99,3 +99,8 @@ def some(items: list[str], most: int = 3) -> str:
     """The first of them, and how many more."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(items[:most]) + more
+
+
+def amount(count: int, one: str) -> str:
+    """A number with its noun: 1 cell, 2 cells."""
+    return f"{count} {one}{'' if count == 1 else 's'}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_search.cells.checks.findings import Finding, some
+from policy_search.cells.checks.findings import Finding, amount, some
 from policy_search.cells.dataset import ImageRecord
 from policy_search.cells.instances import InstanceMap
 
@@ -84,11 +84,11 @@ def overlap_findings(
     twins = _duplicates(pairs, instances)
     if twins:
         names = [f"{name(a)} = {name(b)}" for a, b in twins]
-        text = f"{len(twins)} pairs of annotations are duplicates (ids {some(names)})"
+        text = f"{amount(len(twins), 'pair')} of duplicate annotations (ids {some(names)})"
         found.append(Finding("cell-duplicated", record.id, record.split, text, len(twins)))
     inner = _within(pairs, instances)
     if inner:
         names = [name(i) for i in inner]
-        text = f"{len(inner)} of {len(instances)} cells lie within another one (ids {some(names)})"
+        text = f"{len(inner)} of {amount(len(instances), 'cell')} within another one (ids {some(names)})"
         found.append(Finding("cell-within-another", record.id, record.split, text, len(inner)))
     return found

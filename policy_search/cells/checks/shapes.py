@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policy_search.cells.checks.findings import Finding
+from policy_search.cells.checks.findings import Finding, amount
 from policy_search.cells.dataset import ImageRecord
 from policy_search.cells.instances import InstanceMap
 
@@ -96,19 +96,24 @@ def shape_findings(annotations: Sequence[Annotation], instances: InstanceMap, re
     area, boxes = np.full(count, np.nan), np.full((count, 4), np.nan)
     area[instances.ids - 1], boxes[instances.ids - 1] = instances.areas(), instances.boxes()
     box_wrong, as_corners = _boxes_that_differ(annotations, kept, [outlines.bounds, boxes], record)
-    hint = ": they look like x0, y0, x1, y1 instead of x, y, width, height" if as_corners else ""
+    hint = ", they look like x0, y0, x1, y1 instead of x, y, width, height" if as_corners else ""
     told = {
-        "crowd-region": (crowd & ~kept, "are crowd regions"),
-        "cell-empty": (lost & empty, "have no ring of three points or more"),
-        "cell-outside": (lost & ~empty & beyond, "lie wholly outside the frame"),
-        "cell-without-pixel": (lost & ~empty & ~beyond, "cover no pixel"),
-        "ring-too-short": (outlines.short & outlines.drawn & ~crowd, "have rings of fewer than three points"),
-        "vertices-outside": (kept & outside, f"reach over {OUTSIDE:g} px outside the frame"),
-        "bbox-differs": (box_wrong, f"have a bbox over {BOX_TOLERANCE:g} px off{hint}"),
-        "area-differs": (_areas_that_differ(annotations, kept, [outlines.area, area]), "have an area over 20% off"),
+        "crowd-region": (crowd & ~kept, "crowd regions"),
+        "cell-empty": (lost & empty, "no ring of three points or more"),
+        "cell-outside": (lost & ~empty & beyond, "wholly outside the frame"),
+        "cell-without-pixel": (lost & ~empty & ~beyond, "no pixel covered"),
+        "ring-too-short": (outlines.short & outlines.drawn & ~crowd, "rings of fewer than three points"),
+        "vertices-outside": (kept & outside, f"vertices over {OUTSIDE:g} px outside the frame"),
+        "bbox-differs": (box_wrong, f"bbox over {BOX_TOLERANCE:g} px off{hint}"),
+        "area-differs": (
+            _areas_that_differ(annotations, kept, [outlines.area, area]),
+            f"area over {AREA_TOLERANCE:.0%} off",
+        ),
     }
     return [
-        Finding(code, record.id, record.split, f"{_number(flags)} of {count} annotations {text}", _number(flags))
+        Finding(
+            code, record.id, record.split, f"{_number(flags)} of {amount(count, 'annotation')}: {text}", _number(flags)
+        )
         for code, (flags, text) in told.items()
         if flags.any()
     ]
