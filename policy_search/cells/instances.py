@@ -106,7 +106,7 @@ class InstanceMap:
         Raises:
             DataError: a code is for another frame or damaged, or there are more than fit into 16 bits.
         """
-        room = np.zeros((4, height * width), np.uint16)  # the system gives memory to what is written only
+        room = np.zeros((0, height * width), np.uint16)
         layers: list[LabelPlane] = []
         for number, pixels in enumerate(pixels_of(rles, height, width), start=1):
             if len(pixels) == 0:
@@ -118,7 +118,8 @@ class InstanceMap:
                     break
             else:
                 if len(layers) == len(room):
-                    room = np.concatenate([room, np.zeros_like(room)])
+                    more = np.zeros((max(len(room), 4), height * width), np.uint16)  # costs memory once written to
+                    room = np.concatenate([room, more]) if layers else more
                     layers = list(room[: len(layers)])
                 layer = room[len(layers)]
                 layers.append(layer)

@@ -39,7 +39,7 @@ def pixels_of(rles: Sequence[Rle], height: int, width: int) -> Iterator[Numbers]
     position = np.arange(len(lengths)) - first[owner]
     ends = np.cumsum(lengths)
     ends -= (ends - lengths)[np.minimum(first, len(lengths) - 1)][owner]
-    cell = (position % 2 == 1) & (lengths > 0)
+    cell = position % 2 == 1
     starts, ends, owner = (ends - lengths)[cell], ends[cell], owner[cell]
     starts, ends, owner = _within_columns(starts, ends, owner, height)
     run = ends - starts

@@ -221,6 +221,8 @@ def test_each_code_is_given_for_its_damage_and_for_nothing_else(code, tidy):
 def test_every_code_has_its_test_and_its_line():
     assert set(CASES) | ELSEWHERE == set(CODES)
     assert max(len(name) for name in CODES) <= 24
+    levels = [code.level for code in CODES.values()]
+    assert levels == sorted(levels), "errors first: findings are shown in this order"
     assert all(code.level in ("error", "warning") and code.counted.endswith(("s", "ies")) for code in CODES.values())
     with pytest.raises(ValueError, match="not one of the codes"):
         Finding("no-such-code", "x", "train", "text")

@@ -52,6 +52,12 @@ def test_equal_names_without_a_well_say_nothing():
     assert codes(seen) == []
 
 
+def test_an_image_in_two_splits_is_not_told_again_by_its_well():
+    seen = [Seen(record(0, split, "A1"), b"a", 99) for split in ("train", "test")]
+    assert codes(seen) == [("image-in-two-splits", "x/0", 2)]
+    assert codes([*seen, Seen(record(1, "train", "A1"), b"b", 99)]) == codes(seen)
+
+
 def test_unlabelled_images_that_are_test_images():
     seen = [Seen(record(0, "test", "A1"), b"a", 99), Seen(record(1, "unlabeled", "A1"), b"a", None)]
     assert codes(seen) == [("image-in-two-splits", "x/0", 2)]

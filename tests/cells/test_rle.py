@@ -96,6 +96,7 @@ def test_runs_without_length_and_texts_as_str():
 def test_no_code_no_count_and_no_frame():
     assert InstanceMap.from_rles([], 3, 4).layers.shape == (0, 3, 4)
     assert InstanceMap.from_rles([], 0, 0).layers.shape == (0, 0, 0)
+    assert InstanceMap.from_rles([], 10**6, 10**6).layers.shape == (0, 10**6, 10**6), "no cell, no memory"
     empty, full = np.zeros((3, 4), bool), np.ones((3, 4), bool)
     rles = [{"size": [3, 4], "counts": b""}, code(empty), code(full), {"size": [3, 4], "counts": ""}]
     assert InstanceMap.from_rles(rles, 3, 4).ids.tolist() == [3]

@@ -25,7 +25,7 @@ class Report:
     """What a check found.
 
     Attributes:
-        findings: errors first, then by code in the order of `CODES`, then in the order of the images.
+        findings: in the order of `CODES`, which has errors first, then in the order of the images.
         images: looked at, by split.
         cells: annotated ones that can be used.
     """
@@ -109,7 +109,7 @@ class Check:
         """What all that was added shows."""
         found = [*self._findings, *across(self._seen)]
         order = {code: place for place, code in enumerate(CODES)}
-        found.sort(key=lambda f: (f.level != ERROR, order[f.code]))
+        found.sort(key=lambda f: order[f.code])
         return Report(tuple(found), dict(self._images), sum(one.cells or 0 for one in self._seen))
 
     def _record(self, dataset: CellDataset, record: ImageRecord, ids: dict[str, Ids]) -> None:
