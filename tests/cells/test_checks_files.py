@@ -105,6 +105,11 @@ def test_types_out_of_one_union_file_are_each_looked_at(tmp_path):
     report = check("all", tmp_path)
     assert (report.images, report.findings) == ({"train": 2}, ())
     assert check("BV2", tmp_path).cells == 15
+    own = tmp_path / "annotations" / "LIVECell_single_cells" / "huh7"
+    own.mkdir(parents=True)
+    (own / "train.json").write_text("{")
+    report = check("all", tmp_path)
+    assert (report.images, found(report)) == ({"train": 2}, {"annotations-damaged": 1}), "opened type by type"
 
 
 def test_categories_that_are_no_list_are_taken_as_none(tmp_path):
