@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from policy_search.cells.errors import DataError
+from policy_search.cells.first_fit import MAX_ID, first_fit
 from policy_search.cells.label_table import label_table
 from policy_search.cells.outlines import outline
 from policy_search.cells.rle import Rle as Rle
 from policy_search.cells.rle import pixels_of
 
 LabelPlane = NDArray[np.uint16]
-MAX_ID = int(np.iinfo(np.uint16).max)
 
 
 @dataclass(frozen=True)
@@ -106,25 +106,7 @@ class InstanceMap:
         Raises:
             DataError: a code is for another frame or damaged, or there are more than fit into 16 bits.
         """
-        room = np.zeros((0, height * width), np.uint16)
-        layers: list[LabelPlane] = []
-        for number, pixels in enumerate(pixels_of(rles, height, width), start=1):
-            if len(pixels) == 0:
-                continue
-            if number > MAX_ID:
-                raise DataError(f"instance ids must be distinct and in 1 … {MAX_ID}, got {number}")
-            for layer in layers:
-                if not layer.take(pixels).any():
-                    break
-            else:
-                if len(layers) == len(room):
-                    more = np.zeros((max(len(room), 4), height * width), np.uint16)  # costs memory once written to
-                    room = np.concatenate([room, more]) if layers else more
-                    layers = list(room[: len(layers)])
-                layer = room[len(layers)]
-                layers.append(layer)
-            layer[pixels] = number
-        return cls(room[: len(layers)].reshape(len(layers), height, width))
+        return cls(first_fit(pixels_of(rles, height, width), height, width))
 
     @classmethod
     def from_polygons(cls, polygons: Sequence[Sequence[Sequence[float]]], height: int, width: int) -> InstanceMap:

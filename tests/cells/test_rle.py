@@ -150,7 +150,7 @@ def test_garbage_never_gets_past_the_frame(seed):
 
 
 def test_more_cells_than_ids_are_an_error(monkeypatch):
-    monkeypatch.setattr("policy_search.cells.instances.MAX_ID", 3)
+    monkeypatch.setattr("policy_search.cells.first_fit.MAX_ID", 3)
     dot = code(Instance(1, 0, 0, np.ones((1, 1), bool)).mask)
     with pytest.raises(DataError, match="got 4"):
         InstanceMap.from_rles([dot] * 5, 1, 1)
