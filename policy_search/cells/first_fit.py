@@ -1,4 +1,4 @@
-"""Laying cells, given by their pixels, into as few label layers as first fit finds: overlapping ones never share one."""
+"""Laying cells, given by their pixels, into as few label layers as first fit finds; no two that overlap share one."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from policy_search.cells.errors import DataError
-from policy_search.cells.first_fit import MAX_ID, first_fit
+from policy_search.cells.first_fit import MAX_ID as MAX_ID
+from policy_search.cells.first_fit import first_fit
 from policy_search.cells.label_table import label_table
 from policy_search.cells.outlines import outline
 from policy_search.cells.rle import Rle as Rle
