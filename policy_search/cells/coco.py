@@ -53,11 +53,17 @@ def read_coco(path: str | Path) -> CocoFile:
 
 @lru_cache(maxsize=16)
 def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
+    return parse_coco(path)
+
+
+def parse_coco(path: Path) -> CocoFile:
+    """What `read_coco` gives, read anew and not kept: for a file that is looked at once. Raises the same."""
     try:
         content = json.loads(path.read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(
-            f"annotation file is damaged: {path} is not JSON ({error}). It may be truncated: fetch it again."
+            f"annotation file is damaged: {path} is not JSON ({error}). It may be truncated: fetch it again "
+            "(LIVECell's by `policy-search data fetch`)."
         ) from error
     if not isinstance(content, dict) or "images" not in content:
         raise DataError(f"{path} is not a COCO file: expected an object with 'images' and 'annotations'")
