@@ -66,9 +66,9 @@ class Archive:
         """The bytes of an entry in the zip, header included: [start, stop)."""
         return entry.header_offset, self._ends[entry.header_offset]
 
-    def cost(self, entries: Iterable[zipfile.ZipInfo]) -> int:
-        """Bytes that reading these entries transfers; 0 for a zip on the disk."""
-        return sum(stop - start for start, stop in runs(self.span(e) for e in entries)) if self._source else 0
+    def length(self, entries: Iterable[zipfile.ZipInfo]) -> int:
+        """Bytes of these entries in the zip."""
+        return sum(stop - start for start, stop in map(self.span, entries))
 
     def read(
         self, entries: Sequence[zipfile.ZipInfo], advance: Callable[[int], None]
@@ -77,14 +77,14 @@ class Archive:
 
         Args:
             entries: to read. Neighbours come in one request.
-            advance: told of every byte that comes, in counts.
+            advance: told of each entry's bytes in the zip, in counts.
 
         Raises:
             Changed, NoRanges, DataError, Unreachable: see `Server.read`.
         """
         ordered = sorted(entries, key=lambda e: e.header_offset)
         if self._source:
-            self._source.plan(list(runs(self.span(e) for e in ordered)), advance)
+            self._source.plan(list(runs(map(self.span, ordered))))
         for entry in ordered:
             try:
                 content = self._zip.read(entry)
@@ -92,6 +92,7 @@ class Archive:
                 yield entry, None
             else:
                 yield entry, content if len(content) == entry.file_size else None
+            advance(self.length([entry]))
 
 
 class RangeSource:
@@ -105,14 +106,13 @@ class RangeSource:
     def __init__(self, server: Server, file: RemoteFile) -> None:
         self._server, self._file = server, file
         self._runs: list[Span] = []
-        self._advance: Callable[[int], None] = lambda count: None
         self._stream: Iterator[bytes] = iter(())
         self._kept = bytearray()  # what came and was not handed over yet; its first byte is at _at
         self._at = self._end = 0
 
-    def plan(self, spans: list[Span], advance: Callable[[int], None]) -> None:
-        """From now on read each of these spans in one request; tell `advance` what comes."""
-        self._runs, self._advance = spans, advance
+    def plan(self, spans: list[Span]) -> None:
+        """From now on read each of these spans in one request."""
+        self._runs = spans
 
     def fetch(self, data_range: tuple[int, int | None], stream: bool = False) -> PartialBuffer:
         """remotezip's question: bytes from first to last, both included; (-n, None) are the last n."""
@@ -130,9 +130,7 @@ class RangeSource:
             self._kept.clear()
             self._stream = self._server.read(self._file, start, run[1])
         while len(self._kept) < stop - self._at:
-            piece = next(self._stream)
-            self._advance(len(piece))
-            self._kept += piece
+            self._kept += next(self._stream)
         wanted = bytes(self._kept[start - self._at : stop - self._at])
         del self._kept[: stop - self._at]
         self._at = stop

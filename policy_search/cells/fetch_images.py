@@ -104,7 +104,7 @@ class ImageFetch:
         pending = [archive.images[name] for name in names - self.whole]
         require(sum(entry.file_size for entry in pending))
         self._remove_scratch(pending)
-        self._watch.stage(f"images, {len(pending)} files", archive.cost(pending))
+        self._watch.stage(f"images, {len(pending)} files", archive.length(pending))
         damaged, saved = [], time.monotonic()
         for entry, content in archive.read(pending, self._watch.advance):
             name = place_of(entry).name

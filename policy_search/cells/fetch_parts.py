@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +106,7 @@ def annotated_images(path: Path, kind: CellType) -> set[str]:
 
 
 def check_weights(path: Path) -> set[str]:
-    """Whether a file can be PyTorch's: a zip that is whole at its end, or a pickle. Nothing of it is run.
+    """Whether a file can be PyTorch's: a zip whose entries have their checksums, or a pickle. Nothing of it is run.
 
     Returns:
         No image.
@@ -114,6 +116,15 @@ def check_weights(path: Path) -> set[str]:
     """
     with path.open("rb") as file:
         begins = file.read(2)
-    if begins not in PICKLES and not zipfile.is_zipfile(path):
-        raise DataError(f"{path} is no file of PyTorch's: neither a zip nor a pickle")
+    if begins in PICKLES:
+        return set()
+    try:
+        if begins != b"PK":
+            raise DataError(f"{path} is no file of PyTorch's: neither a zip nor a pickle")
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
+        raise DataError(f"{path} is no zip that can be read: {error}") from error
+    if broken is not None:
+        raise DataError(f"{path} is damaged: its entry {broken} has another checksum")
     return set()

@@ -148,7 +148,7 @@ class Server:
         wait = (self._patience.connect, self._patience.stall)
         try:
             answer = self._session.request(
-                method, url, headers=headers, stream=True, timeout=wait, allow_redirects=True
+                method, url, headers=headers, stream=method == "GET", timeout=wait, allow_redirects=True
             )
         except requests.exceptions.SSLError as error:
             raise DataError(f"no secure connection to {urlsplit(url).netloc}: {reason(error)}") from error

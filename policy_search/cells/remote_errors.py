@@ -49,19 +49,19 @@ def reason(error: BaseException) -> str:
         if isinstance(layer, BaseException) and layer not in layers:
             layers.append(layer)
             rest += [layer.__cause__, layer.__context__, getattr(layer, "reason", None), *layer.args]
-    for kind, text in (
-        (urllib3.exceptions.NameResolutionError, "the server's name is not known; is there a network?"),
-        (urllib3.exceptions.ConnectTimeoutError, "no connection in time"),
-        (urllib3.exceptions.ReadTimeoutError, "nothing came any more"),
-        (TimeoutError, "nothing came any more"),
-    ):
-        if any(isinstance(layer, kind) for layer in layers):
-            return text
+    if any(isinstance(layer, urllib3.exceptions.NameResolutionError) for layer in layers):
+        return "the server's name is not known; is there a network?"
     told = [e.strerror for e in layers if isinstance(e, OSError) and e.strerror]
     if told:
         return str(told[-1])
-    if any(isinstance(layer, urllib3.exceptions.ProtocolError) for layer in layers):
-        return "the connection was cut"
+    for kind, text in (
+        (urllib3.exceptions.ConnectTimeoutError, "no connection in time"),
+        (urllib3.exceptions.ReadTimeoutError, "nothing came any more"),
+        (TimeoutError, "nothing came any more"),
+        (urllib3.exceptions.ProtocolError, "the connection was cut"),
+    ):
+        if any(isinstance(layer, kind) for layer in layers):
+            return text
     return str(layers[-1])
 
 
