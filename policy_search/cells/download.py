@@ -60,8 +60,8 @@ def download(
                 out.truncate()
                 for piece in server.read(file, done):
                     out.write(piece)
+                    out.flush()  # a killed process has kept all that came
                     advance(len(piece))
-                out.flush()
                 os.fsync(out.fileno())
             same_content(file, part)
             check(part)
