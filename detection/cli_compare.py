@@ -35,12 +35,12 @@ def compare(
     """
     from detection.compare import compare as compare_rows
     from detection.compare import every_pair
-    from detection.compare_table import FORMS, render
-    from detection.compare_terminal import terminal
-    from detection.matrix_record import load_matrix
-    from detection.matrix_runs import learnt_rows, naive_rows, paper_of, runs_of
-    from detection.paper import read_paper
+    from detection.matrices.record import load_matrix
+    from detection.matrices.runs import learnt_rows, naive_rows, paper_of, runs_of
+    from detection.statistics.paper import read_paper
     from detection.store import Store
+    from detection.tables.table import FORMS, render
+    from detection.tables.terminal import terminal
     from policy_search.cells.files import write_text
 
     wanted = form or (out.suffix.removeprefix(".") if out else None)

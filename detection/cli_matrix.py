@@ -78,10 +78,10 @@ def matrix(
 
 
 def _say_what(config: MatrixConfig, ready: Ready, jobs: int, every_command: bool) -> None:
+    from detection.matrices.ledger import Ledger
+    from detection.matrices.overview import commands, headline, overview
+    from detection.matrices.writer import shell_line
     from detection.matrix import open_cells
-    from detection.matrix_ledger import Ledger
-    from detection.matrix_overview import commands, headline, overview
-    from detection.matrix_writer import shell_line
 
     synthetic = any(cell.source.lower().startswith("demo/") for cell in ready.plan.cells)
     _print(headline(ready, synthetic))
@@ -95,8 +95,8 @@ def _say_what(config: MatrixConfig, ready: Ready, jobs: int, every_command: bool
 
 def _run(config: MatrixConfig, ready: Ready, engine: Engine) -> Outcome:
     from detection.local_engine import LocalEngine
+    from detection.matrices.writer import Session
     from detection.matrix import run_matrix
-    from detection.matrix_writer import Session
 
     here = isinstance(engine, LocalEngine)
     session = Session(_again(), getattr(engine, "threads", 0), here)
@@ -135,11 +135,11 @@ def _gpus() -> list[str]:
 
 def _view(engine: Engine, total: int, names: Sequence[str]) -> Any:
     if console.is_terminal:
-        from detection.matrix_progress import MatrixProgress
+        from detection.matrices.progress import MatrixProgress
 
         place = getattr(engine, "place", lambda task: "")  # one machine needs no name
         return MatrixProgress(console, total, names, place=place)
-    from detection.matrix_lines import MatrixLines
+    from detection.matrices.lines import MatrixLines
 
     return MatrixLines(console, total, names)
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from detection.intervals import Estimate, Part, estimate, holm
-from detection.resamples import Resamples, Runs, Units, resample
+from detection.statistics.intervals import Estimate, Part, estimate, holm
+from detection.statistics.resamples import Resamples, Runs, Units, resample
 from policy_search.cells.errors import InputError
 
 __all__ = ["Comparison", "Contrast", "RowScores", "Runs", "Spread", "against", "compare"]

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from detectron2.modeling import GeneralizedRCNN
 
-from detection.comparison import Comparison, file_stem
 from detection.config import EvaluateConfig
 from detection.find import find_cells
 from detection.matches import ImageMatches
 from detection.model import build_model
+from detection.statistics.comparison import Comparison, file_stem
 from detection.store import Scores
 from detection.weights import weights_to_test
 from policy_search.cells import CellDataset, ImageRecord, resolve

@@ -7,9 +7,9 @@ import torch
 from detectron2.modeling import GeneralizedRCNN
 from numpy.typing import NDArray
 
-from detection.comparison import Detected
 from detection.mapper import to_channels
 from detection.masks import paste
+from detection.statistics.comparison import Detected
 
 
 def find_cells(model: GeneralizedRCNN, image: NDArray[np.uint8]) -> Detected:

@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 from pydantic import Field
 
 from detection.local_engine import still_running
-from detection.matrix_facts import FileFacts
-from detection.matrix_file import Experiment, options_of, read_experiment
-from detection.matrix_ledger import Ledger, chosen, note_times, step_done
-from detection.matrix_options import check_options
-from detection.matrix_plan import Cell, Place, Plan, Step, make_plan
-from detection.matrix_writer import Session, Writer
+from detection.matrices.facts import FileFacts
+from detection.matrices.file import Experiment, options_of, read_experiment
+from detection.matrices.ledger import Ledger, chosen, note_times, step_done
+from detection.matrices.options import check_options
+from detection.matrices.plan import Cell, Place, Plan, Step, make_plan
+from detection.matrices.writer import Session, Writer
 from detection.network import Frozen
 from detection.sole_user import sole_user
 from detection.tasks import Engine, Finished, Task

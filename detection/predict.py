@@ -14,13 +14,13 @@ from detectron2.modeling import GeneralizedRCNN
 from numpy.typing import NDArray
 from PIL import Image
 
-from detection.comparison import Detected
 from detection.config import PredictConfig
 from detection.find import find_cells
 from detection.livecell import HEIGHT, WIDTH
 from detection.model import build_model
 from detection.overlay import Counts, counts, overlay, visible
 from detection.pictures import Named, named, pictures, read_picture
+from detection.statistics.comparison import Detected
 from detection.tiles import Merged, find_in_tiles, tile_for
 from detection.weights import weights_to_test
 from policy_search.cells.errors import InputError

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from detection import report_markup as html
-from detection.paper import read_paper
-from detection.report_cost import cost_section
-from detection.report_exhibits import Exhibit, exhibits
-from detection.report_folders import config_of, licences
-from detection.report_gallery import left_out, prediction_section, preview_section
-from detection.report_table import comparison_tables, gain_map
-from detection.report_words import verdict
+from detection.reports import markup as html
+from detection.reports.cost import cost_section
+from detection.reports.exhibits import Exhibit, exhibits
+from detection.reports.folders import config_of, licences
+from detection.reports.gallery import left_out, prediction_section, preview_section
+from detection.reports.table import comparison_tables, gain_map
+from detection.reports.words import verdict
+from detection.statistics.paper import read_paper
 from detection.store import Store
 from detection.testing_on import to_test_on
 from policy_search.cells import CellDataset

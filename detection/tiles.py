@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.comparison import Detected
+from detection.statistics.comparison import Detected
 from policy_search.cells.instances import Instance
 
 # Tiles begin at multiples of it: the strides of the network then fall on the same pixels in every tile.

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from steps import ROOT, commit, environment, write_result
 
 from detection.compare import compare, every_pair
-from detection.compare_table import render
-from detection.matrix_record import MatrixRecord, load_matrix, save_matrix
-from detection.matrix_runs import learnt_rows, naive_rows, paper_of, runs_of
-from detection.paper import read_paper
+from detection.matrices.record import MatrixRecord, load_matrix, save_matrix
+from detection.matrices.runs import learnt_rows, naive_rows, paper_of, runs_of
+from detection.statistics.paper import read_paper
 from detection.store import Store
+from detection.tables.table import render
 
 PAPER = ROOT / "experiments" / "paper_tables.csv"
 

@@ -23,7 +23,7 @@ def report(
     ] = None,
 ) -> None:
     """Write what a study found as one page: scores, intervals, operations, previews, cost. Reads the study only."""
-    from policy_search.study.report_writer import write_run_report
+    from policy_search.study.reports.writer import write_run_report
 
     page, markdown, state = write_run_report(study, out, root)
     console.print(state, soft_wrap=True, highlight=False, markup=False)

@@ -117,7 +117,7 @@ def resume(
         if study is not None or out is not None:
             other = "--study" if study is not None else "--out"
             raise InputError(f"{other} goes with --storage: STUDY, the folder of a run, says it all")
-        from policy_search.study.report_data import read_config
+        from policy_search.study.reports.data import read_config
 
         config, _ = read_config(folder)
         given = {"out": folder, **({"root": root} if root else {}), **({"artifacts": artifacts} if artifacts else {})}
@@ -209,7 +209,7 @@ def _stoppable(hint: Callable[[], str]) -> Iterator[None]:
 
 def _broken(error: Exception) -> str | None:
     """What broke a study that was running; None for bad input and for errors of this program."""
-    from policy_search.study.patience import StorageLostError
+    from policy_search.study.storages.patience import StorageLostError
     from policy_search.study.worker import StudyBrokenError
 
     if isinstance(error, StudyBrokenError | StorageLostError):

@@ -9,12 +9,12 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from policy_search.study.attributes import read_attributes, write_attributes
 from policy_search.study.quiet import quiet_optuna
-from policy_search.study.rdb import RECEIPTS
 from policy_search.study.slots import SLOT, read_slots
 from policy_search.study.space import Space, queue
 from policy_search.study.storage import open_storage
+from policy_search.study.storages.attributes import read_attributes, write_attributes
+from policy_search.study.storages.rdb import RECEIPTS
 
 CHUNK = 50  # trials whose notes are one transaction
 

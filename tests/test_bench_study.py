@@ -30,9 +30,9 @@ from policy_search.study.halving import Halving
 from policy_search.study.making import Learnt
 from policy_search.study.objective import Report, Score
 from policy_search.study.quiet import quiet_optuna
-from policy_search.study.rdb import STATE
 from policy_search.study.space import Knobs, TargetKnobs
 from policy_search.study.storage import default_url, open_storage
+from policy_search.study.storages.rdb import STATE
 from policy_search.study.stored_policies import KEY
 from tests.conftest import write_livecell
 

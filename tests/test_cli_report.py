@@ -12,7 +12,7 @@ import pytest
 from policy_search import cli
 from policy_search.config import RunConfig
 from policy_search.study import previews, runner
-from policy_search.study.report_origin import command as command_of
+from policy_search.study.reports.origin import command as command_of
 from tests.conftest import write_livecell
 from tests.study.rules import Rule, fake_learning
 

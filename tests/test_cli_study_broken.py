@@ -19,8 +19,9 @@ from optuna.trial import TrialState
 
 from policy_search.augment import PolicyDocument, load_policy
 from policy_search.cells import files
-from policy_search.study import artifacts, runner, scorebook, sqlite_file
+from policy_search.study import artifacts, runner, scorebook
 from policy_search.study.storage import open_storage
+from policy_search.study.storages import sqlite_file
 from tests.postgres import PASSWORD, Server
 from tests.study import quick
 from tests.study_commands import NAME, Call, best, run, states

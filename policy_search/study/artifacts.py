@@ -22,13 +22,13 @@ from optuna.trial import FrozenTrial
 from policy_search.augment import PolicyDocument
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import replacing
-from policy_search.study.attributes import read_attributes, trial_attributes, write_attributes
 from policy_search.study.loss_figure import loss_svg
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts, study_note, trial_note
-from policy_search.study.patience import StorageLostError
 from policy_search.study.probe import ProbeSample
 from policy_search.study.quick_sheet import sheet_png, sources
 from policy_search.study.standing import standing
+from policy_search.study.storages.attributes import read_attributes, trial_attributes, write_attributes
+from policy_search.study.storages.patience import StorageLostError
 from policy_search.study.study_figures import study_figures
 from policy_search.study.verdict import Direction
 

@@ -19,10 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from policy_search.cells.errors import InputError
-from policy_search.study import postgres
-from policy_search.study.report_data import read_config
-from policy_search.study.schema import require_schema
-from policy_search.study.storage_url import SQLITE, default_url, is_sqlite, postgres_url, redacted, sqlite_path
+from policy_search.study.reports.data import read_config
+from policy_search.study.storages import postgres
+from policy_search.study.storages.schema import require_schema
+from policy_search.study.storages.url import SQLITE, default_url, is_sqlite, postgres_url, redacted, sqlite_path
 
 HOST = "127.0.0.1"
 _NAMES = {HOST, "localhost"}

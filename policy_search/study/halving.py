@@ -14,7 +14,7 @@ import optuna
 from optuna.pruners import HyperbandPruner
 from optuna.trial import FrozenTrial, TrialState
 
-from policy_search.study.memory import in_memory, outcome
+from policy_search.study.storages.memory import in_memory, outcome
 from policy_search.study.verdict import Direction
 
 # Resources are percent of a scoring, judged at a quarter and at half: 4 of 10 slots meet both judgements, 3 of 10 the

@@ -12,10 +12,10 @@ from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig
 from policy_search.study.finals import SUFFIX
 from policy_search.study.folder import RunFolder
-from policy_search.study.locks import claim_lock
 from policy_search.study.objective import Objective
 from policy_search.study.storage import StudyStorage, redacted
-from policy_search.study.storage_url import is_sqlite, sqlite_path
+from policy_search.study.storages.locks import claim_lock
+from policy_search.study.storages.url import is_sqlite, sqlite_path
 
 SCHEMA = 2  # of what is kept in a study; 1 kept policies in the run folder alone
 # Of a configuration, what another machine decides by itself.

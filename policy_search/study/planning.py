@@ -17,8 +17,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from policy_search.study.memory import in_memory, outcome
 from policy_search.study.space import FAMILIES, FAMILY, Space, queue
+from policy_search.study.storages.memory import in_memory, outcome
 from policy_search.study.verdict import Direction
 
 # Of a family, before families are compared: one may be bad luck. The queue leaves five trials lacking, so that three

@@ -29,7 +29,6 @@ from policy_search.study.finals import (
 from policy_search.study.first_round import Bench, FirstRound
 from policy_search.study.folder import RunFolder
 from policy_search.study.keeping import Keeper
-from policy_search.study.locks import claim_lock
 from policy_search.study.making import Learn
 from policy_search.study.notes import DataFacts, StudyFacts
 from policy_search.study.objective import Objective
@@ -38,7 +37,8 @@ from policy_search.study.opening import close_abandoned, open_second_round
 from policy_search.study.scorebook import ScoreBook
 from policy_search.study.slots import Slots
 from policy_search.study.storage import StudyStorage
-from policy_search.study.storage_url import is_sqlite
+from policy_search.study.storages.locks import claim_lock
+from policy_search.study.storages.url import is_sqlite
 from policy_search.study.worker import slots_of, work
 
 OFTEN = 20  # trials up to which the study's note is written after every one; then after as many

@@ -31,10 +31,10 @@ from policy_search.study.opening import (
 )
 from policy_search.study.provenance import best_document
 from policy_search.study.quiet import quiet_optuna
-from policy_search.study.report_storage import stored_storage
+from policy_search.study.reports.storage import stored_storage
 from policy_search.study.rounds import Listener, Progress, Rounds, noting
 from policy_search.study.storage import StorageLostError, check_url, default_url, open_storage
-from policy_search.study.storage_url import without_password
+from policy_search.study.storages.url import without_password
 from policy_search.study.verdict import Finalist, Verdict
 from policy_search.study.worker import slots_of
 

@@ -17,11 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from policy_search.cells.errors import InputError
-from policy_search.study import postgres, sqlite_file
-from policy_search.study.patience import Patience, StorageLostError, lost_storage
-from policy_search.study.rdb import StudyStorage
-from policy_search.study.schema import require_schema
-from policy_search.study.storage_url import (
+from policy_search.study.storages import postgres, sqlite_file
+from policy_search.study.storages.patience import Patience, StorageLostError, lost_storage
+from policy_search.study.storages.rdb import StudyStorage
+from policy_search.study.storages.schema import require_schema
+from policy_search.study.storages.url import (
     POSTGRES,
     SQLITE,
     check_url,

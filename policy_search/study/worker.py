@@ -13,9 +13,9 @@ import optuna
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from policy_search.study.locks import claim_lock
 from policy_search.study.slots import ERROR, INTERRUPTED, SLOT, Slots, read_slots
 from policy_search.study.storage import StorageLostError, StudyStorage, lost_storage
+from policy_search.study.storages.locks import claim_lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MOST_FAILURES = 6  # one after another in one process: then it is not the policies' fault

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from detection.matches import ImageMatches
-from detection.resamples import Runs
+from detection.statistics.resamples import Runs
 
 WELLS: Mapping[str, Sequence[str]] = {
     "A172": ("a1", "a1", "a2", "a3"),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detection.comparison import Comparison, file_stem
 from detection.config import FinetuneConfig
 from detection.matches import match_images
-from detection.matrix_record import CellRecord, MatrixRecord, StageRecord, save_matrix
+from detection.matrices.record import CellRecord, MatrixRecord, StageRecord, save_matrix
+from detection.statistics.comparison import Comparison, file_stem
 from detection.store import Result, Store
 from policy_search.augment import load_policy
 from policy_search.cells import CellDataset, Instance, resolve

@@ -117,7 +117,8 @@ def finetune(out: Path, seed: int, policy: str) -> None:
 @contextmanager
 def faked() -> Iterator[None]:
     """Within, the matrix starts fakes, and takes from a command only what a key of theirs is made of."""
-    from detection import cli_matrix, matrix_ledger
+    from detection import cli_matrix
+    from detection.matrices import ledger
     from detection.store import Store
 
     here = (sys.executable, "-m", "tests.detection.fake_matrix")
@@ -144,7 +145,7 @@ def faked() -> Iterator[None]:
         return merge(self, other)
 
     with (
-        patch.object(matrix_ledger, "finetune_config", configured),
+        patch.object(ledger, "finetune_config", configured),
         patch.dict(sys.modules, {"detection.run_key": reads}),
         patch.dict(cli_matrix.PROGRAMS, {"detect": here, "policy-search": here}),
         patch.object(Store, "merge", slow),

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from detection import cli
-from detection.matrix_record import load_matrix
+from detection.matrices.record import load_matrix
 from detection.store import Store
 from tests.detection.fake_matrix import faked
 

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from detection.bootstrap import draw_units, resampled_ap50
 from detection.matches import ImageMatches, average_precision, match_images
+from detection.statistics.bootstrap import draw_units, resampled_ap50
 from policy_search.cells import Instance
 from policy_search.cells.instances import encode_instance
 

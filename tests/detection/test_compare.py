@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detection.bootstrap import draw_units
 from detection.compare import against, compare, every_pair
 from detection.matches import ImageMatches, average_precision
-from detection.resamples import Runs, resample
+from detection.statistics.bootstrap import draw_units
+from detection.statistics.resamples import Runs, resample
 from policy_search.cells.errors import InputError
 from tests.detection.compared import runs
 

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from detection.cli import app
 from detection.compare import compare
-from detection.matrix_record import CellRecord, MatrixRecord, save_matrix
-from detection.matrix_runs import learnt_rows, naive_rows, paper_of, runs_of
-from detection.paper import read_paper
+from detection.matrices.record import CellRecord, MatrixRecord, save_matrix
+from detection.matrices.runs import learnt_rows, naive_rows, paper_of, runs_of
+from detection.statistics.paper import read_paper
 from detection.store import Result, Store
 from policy_search.cells.errors import InputError
 from tests.detection.compared import runs

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from detection.compare import Comparison, compare, every_pair
-from detection.compare_blocks import effect, p_text, signed
-from detection.compare_table import FORMS, render
-from detection.compare_terminal import terminal
-from detection.intervals import Estimate
-from detection.paper import paper_ap50, paper_gain, read_paper
+from detection.statistics.intervals import Estimate
+from detection.statistics.paper import paper_ap50, paper_gain, read_paper
+from detection.tables.blocks import effect, p_text, signed
+from detection.tables.table import FORMS, render
+from detection.tables.terminal import terminal
 from policy_search.cells.errors import InputError
 from tests.detection.compared import runs
 
@@ -179,7 +179,7 @@ def test_tex_is_balanced_and_escaped(found):
 
 
 def test_tex_escapes_every_special_letter():
-    from detection.compare_tex import escaped
+    from detection.tables.tex import escaped
 
     assert escaped("\\ { } ~ ^ # $") == "\\textbackslash{} \\{ \\} \\textasciitilde{} \\textasciicircum{} \\# \\$"
 

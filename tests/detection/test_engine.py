@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from detection.engine import RayEngine
-from detection.matrix_record import load_matrix
+from detection.matrices.record import load_matrix
 from detection.store import Store
 from detection.tasks import Finished, Task
 from policy_search.cells.errors import InputError

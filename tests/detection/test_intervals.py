@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from detection.bootstrap import draw_units
-from detection.intervals import Estimate, Part, estimate, holm
+from detection.statistics.bootstrap import draw_units
+from detection.statistics.intervals import Estimate, Part, estimate, holm
 
 
 def part(values: np.ndarray, rng: np.random.Generator, draws: int = 400) -> Part:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from detection.matrix_record import load_matrix, save_matrix
+from detection.matrices.record import load_matrix, save_matrix
 from detection.store import Store
 from policy_search.augment import load_policy
 from policy_search.cells.errors import InputError

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from detection.local_engine import words_here
+from detection.matrices.file import data_name, fill_in, options_of, read_experiment
+from detection.matrices.ledger import chosen
+from detection.matrices.options import check_options, finetune_config, option_words
+from detection.matrices.plan import Place, make_plan
 from detection.matrix import MatrixConfig, prepare
-from detection.matrix_file import data_name, fill_in, options_of, read_experiment
-from detection.matrix_ledger import chosen
-from detection.matrix_options import check_options, finetune_config, option_words
-from detection.matrix_plan import Place, make_plan
 from policy_search.augment import load_policy
 from policy_search.cells.errors import InputError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from detection.matrix_progress import FAILURES, RUNNING, MatrixProgress
+from detection.matrices.progress import FAILURES, RUNNING, MatrixProgress
 from detection.tasks import Finished, Task
 
 

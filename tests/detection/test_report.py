@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from detection import cli  # noqa: F401  (registers the commands)
 from detection.cli_options import app
 from detection.compare import compare, every_pair
-from detection.compare_blocks import interval, signed
 from detection.matches import average_precision
-from detection.matrix_record import load_matrix, save_matrix
-from detection.matrix_runs import runs_of
+from detection.matrices.record import load_matrix, save_matrix
+from detection.matrices.runs import runs_of
 from detection.report import write_report
-from detection.report_previews import previews
+from detection.reports.previews import previews
 from detection.store import Store
+from detection.tables.blocks import interval, signed
 from policy_search.augment import load_policy
 from policy_search.augment.preview import preview_tiles
 from policy_search.cells import resolve

@@ -11,12 +11,12 @@ from PIL import Image
 
 from detection.compare import Runs, compare, every_pair
 from detection.matches import ImageMatches
-from detection.report_folders import licences, record_named
-from detection.report_heat import Gain, colour, heat_map
-from detection.report_images import STEPS, compressed, side_by_side
-from detection.report_markup import Cell, table
-from detection.report_predictions import FOUND, LABELLED, SCORE, Kept, extremes, fullest, pair
-from detection.report_words import verdict
+from detection.reports.folders import licences, record_named
+from detection.reports.heat import Gain, colour, heat_map
+from detection.reports.images import STEPS, compressed, side_by_side
+from detection.reports.markup import Cell, table
+from detection.reports.predictions import FOUND, LABELLED, SCORE, Kept, extremes, fullest, pair
+from detection.reports.words import verdict
 from policy_search.cells import Instance, InstanceMap, resolve
 from policy_search.cells.errors import InputError
 from tests.detection.culture import culture, ellipses

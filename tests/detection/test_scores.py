@@ -15,9 +15,9 @@ from pycocotools.cocoeval import COCOeval
 
 pytest.importorskip("faster_coco_eval", reason="the detection extra is not installed: make setup")
 
-from detection.comparison import Comparison, file_stem
 from detection.livecell import AREA_RANGES, MAX_DETECTIONS
 from detection.scores import coco_arrays, score
+from detection.statistics.comparison import Comparison, file_stem
 from policy_search.cells import CellDataset, Instance, InstanceMap
 from policy_search.cells.dataset import Sample, coco_ground_truth
 from policy_search.cells.instances import encode_instance

@@ -14,7 +14,7 @@ from policy_search.cells import InstanceMap
 from policy_search.config import RunConfig
 from policy_search.study.making import Learn
 from policy_search.study.probe import ProbeSample
-from policy_search.study.report_writer import write_run_report
+from policy_search.study.reports.writer import write_run_report
 from policy_search.study.runner import Progress, StudyOutcome, run_study
 from tests.conftest import write_livecell
 from tests.study.fake_detect import FakeDetect

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from policy_search.study.finals import SUFFIX, scores_of
-from policy_search.study.report_storage import stored_study
+from policy_search.study.reports.storage import stored_study
 from policy_search.study.worker import slots_of
 from tests.postgres import Server
 from tests.study.players import Player

@@ -21,8 +21,8 @@ from optuna_dashboard._note import get_note_from_system_attrs, save_note_with_ve
 from policy_search.augment import PolicyDocument, baseline
 from policy_search.study.artifacts import KEEP, LOSSES, POLICY, SHEET, Gallery
 from policy_search.study.notes import DataFacts, StudyFacts, TrialFacts
-from policy_search.study.patience import StorageLostError
 from policy_search.study.quick_sheet import sheet_png, sources
+from policy_search.study.storages.patience import StorageLostError
 from tests.study.conftest import culture
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

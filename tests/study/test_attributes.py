@@ -8,8 +8,8 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from policy_search.study.attributes import read_attributes, trial_attributes, write_attributes
 from policy_search.study.storage import open_storage
+from policy_search.study.storages.attributes import read_attributes, trial_attributes, write_attributes
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

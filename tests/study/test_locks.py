@@ -12,14 +12,14 @@ from pathlib import Path
 import optuna
 import pytest
 
-from policy_search.study.locks import _key, claim_lock
 from policy_search.study.storage import StorageLostError, default_url, open_storage
+from policy_search.study.storages.locks import _key, claim_lock
 from tests.postgres import Server
 
 # Takes the next slot as a worker does: reads, thinks, writes; only the lock keeps two from the same one.
 CLAIMER = """
 import random, sys, time, optuna
-from policy_search.study.locks import claim_lock
+from policy_search.study.storages.locks import claim_lock
 from policy_search.study.storage import open_storage
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 url, count = sys.argv[1], int(sys.argv[2])
@@ -40,7 +40,7 @@ with open_storage(url, heartbeat=60, patience=60) as storage:
 """
 HOLDER = """
 import sys, time
-from policy_search.study.locks import claim_lock
+from policy_search.study.storages.locks import claim_lock
 from policy_search.study.storage import open_storage
 with open_storage(sys.argv[1]) as storage, claim_lock(storage, "x"):
     print("held", flush=True)

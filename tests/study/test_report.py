@@ -18,7 +18,7 @@ from policy_search.augment import load_policy
 from policy_search.config import RunConfig
 from policy_search.study import runner
 from policy_search.study.finals import fresh_seeds
-from policy_search.study.report_writer import write_run_report
+from policy_search.study.reports.writer import write_run_report
 from policy_search.study.runner import run_study
 from tests.study.report_page import Page, log
 from tests.study.rules import Rule, Twofold, fake_learning

@@ -13,10 +13,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from policy_search.augment import SINGLE_STRATEGIES, load_policy
-from policy_search.study import report_markup as html
 from policy_search.study.report import FamilyCost, TrialRow, costs, with_origin
-from policy_search.study.report_importance import importances
-from policy_search.study.report_operations import operations
+from policy_search.study.reports import markup as html
+from policy_search.study.reports.importance import importances
+from policy_search.study.reports.operations import operations
 from policy_search.study.space import FAMILIES, Space, choice_params
 from tests.conftest import ROOT
 

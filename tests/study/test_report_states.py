@@ -13,7 +13,7 @@ from policy_search.augment import PolicyDocument
 from policy_search.cells.errors import InputError
 from policy_search.config import RunConfig, SearchConfig
 from policy_search.study.objective import Report, Score
-from policy_search.study.report_writer import write_run_report
+from policy_search.study.reports.writer import write_run_report
 from policy_search.study.runner import run_study
 from tests.conftest import write_livecell
 from tests.study.report_page import Page

@@ -18,9 +18,9 @@ import pytest
 import sqlalchemy
 
 from policy_search.cells.errors import InputError
-from policy_search.study import sqlite_file
-from policy_search.study.report_storage import stored_storage, stored_study, study_in
+from policy_search.study.reports.storage import stored_storage, stored_study, study_in
 from policy_search.study.storage import StorageLostError, default_url, lost_storage, open_storage, redacted
+from policy_search.study.storages import sqlite_file
 
 HOLDER = """
 import sys, time

@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from policy_search.cells.errors import InputError
-from policy_search.study.report_storage import stored_storage, stored_study, study_in
+from policy_search.study.reports.storage import stored_storage, stored_study, study_in
 from policy_search.study.storage import StorageLostError, StudyStorage, lost_storage, open_storage
 from tests.postgres import PASSWORD, Server
 from tests.study.lossy import Proxy, lossy

@@ -14,7 +14,7 @@ import pytest
 from policy_search import cli
 from policy_search.study import runner
 from policy_search.study.finals import SUFFIX
-from policy_search.study.report_data import read_config
+from policy_search.study.reports.data import read_config
 from policy_search.study.storage import default_url
 from tests.postgres import PASSWORD, Server
 from tests.study.outcomes import assert_every_slot_once, await_study, ended, results, table

@@ -12,7 +12,7 @@ import pytest
 
 from policy_search.cells.errors import InputError
 from policy_search.study import runner
-from policy_search.study.report_data import read_config
+from policy_search.study.reports.data import read_config
 from policy_search.study.storage import StudyStorage, default_url, open_storage
 from tests.conftest import write_livecell
 from tests.postgres import PASSWORD, Server

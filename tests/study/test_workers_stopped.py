@@ -18,7 +18,7 @@ from policy_search.study import runner
 from policy_search.study.data import load_study_data
 from policy_search.study.objectives import build_objective
 from policy_search.study.opening import open_study
-from policy_search.study.report_storage import stored_study
+from policy_search.study.reports.storage import stored_study
 from policy_search.study.slots import INTERRUPTED
 from policy_search.study.storage import default_url, open_storage
 from policy_search.study.worker import slots_of

@@ -1,0 +1,1 @@
+"""What an experiment is: its file, plan, options, record and progress (detection/matrix.py runs it)."""

@@ -1,0 +1,1 @@
+"""Parts of the HTML report (detection/report.py puts them together)."""

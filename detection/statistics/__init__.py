@@ -1,0 +1,1 @@
+"""Resamples, intervals and comparisons of rows that were tested on the same images."""

@@ -1,0 +1,1 @@
+"""What `detect compare` says, as blocks of cells and in its formats."""

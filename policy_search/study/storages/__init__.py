@@ -1,0 +1,1 @@
+"""What lies beneath a study's storage: databases, their patience, locks and attributes (study/storage.py opens it)."""
