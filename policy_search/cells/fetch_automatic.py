@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from policy_search.cells.errors import DataError
 from policy_search.cells.livecell import forget_images, nothing_missing
 from policy_search.cells.types import CellType
 
@@ -49,6 +50,8 @@ def complete(types: Sequence[CellType], split: str, root: Path) -> None:
                 f"LIVECell's {', '.join(names)} ({split}) is not in {root}: fetching it ({OFFLINE}=1 forbids that)"
             )
             fetch_livecell(missing, [split], root, watch=watch)
+    except DataError as error:
+        raise DataError(f"{error} ({OFFLINE}=1 makes do with what is there.)") from error
     except KeyboardInterrupt:
         command = fetch_command(names, split)
         print(f"stopped; what has come is kept. The same command goes on, or: {command}", file=sys.stderr)
