@@ -16,7 +16,7 @@ from policy_search.cells.fetch_parts import Part, annotation_part, base_address,
 from policy_search.cells.fetch_watch import Unwatched, Watch
 from policy_search.cells.fetched import FILE, LICENCE, Fetched, now, read_fetched
 from policy_search.cells.files import require_writable_folder
-from policy_search.cells.livecell import dataset_folder, forget_images, has_data
+from policy_search.cells.livecell import dataset_folder, has_data
 from policy_search.cells.remote import Patience, RemoteFile, Server
 from policy_search.cells.remote_errors import Unreachable
 from policy_search.cells.types import CellType
@@ -83,8 +83,6 @@ def fetch_livecell(
                 f"cannot write {error.filename or folder}: {error.strerror or error}. Make room or choose another "
                 "folder with --root; what has come is kept."
             ) from error
-        finally:
-            forget_images()  # an index of images from before would not know the new ones
         run.result.asked = server.asked
         return run.result
 

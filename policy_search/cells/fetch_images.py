@@ -187,6 +187,7 @@ class ImageFetch:
         self._record.add(path.relative_to(self._folder).as_posix(), etag, url)
 
     def _look_again(self) -> None:
+        """Which images are there now. Whoever reads them in this process afterwards sees the new ones, too."""
         forget_images()
         self._there = image_index(self._folder / "images")
         self._recorded = {Path(name).name: name for name in self._record.files if name.startswith("images/")}

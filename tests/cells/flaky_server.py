@@ -20,9 +20,10 @@ class Fault:
 
     Attributes:
         kind: cut (the connection ends after `after` bytes of the body), stall (nothing comes after them until the
-            server ends), status (an error), html (a page with 200), flip (one byte of the body is another), whole (200
-            in place of 206), empty (the connection ends before an answer), redirect (to the same file under moved/),
-            change (the file is another one from now on), encoded (says that it is compressed).
+            server ends), status (an error), html (a page with 200), flip (the byte after `after` is another, by
+            `mask`), shift (a part that begins a byte later than was asked for), whole (200 in place of 206), empty
+            (the connection ends before an answer), redirect (to the same file under moved/), change (the file is
+            another one from now on), encoded (says that it is compressed).
         after: bytes of the body before it happens.
         status: for `status`.
         content: for `change`.
@@ -34,6 +35,7 @@ class Fault:
     status: int = 500
     content: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    mask: int = 0xFF
 
 
 @dataclass
@@ -57,6 +59,7 @@ class FlakyServer(ThreadingHTTPServer):
         always: path → fault of every answer to GET.
         sizes: path → what Content-Length of HEAD says in place of the truth.
         ranges: False ignores Range.
+        if_range: False ignores If-Range.
         amazon: call itself AmazonS3, whose ETag is an MD5.
         etags: False sends neither ETag nor date.
         log: what was asked.
@@ -72,7 +75,7 @@ class FlakyServer(ThreadingHTTPServer):
         self.faults: dict[str, list[Fault]] = {}
         self.always: dict[str, Fault] = {}
         self.sizes: dict[str, int] = {}
-        self.ranges = self.amazon = self.etags = True
+        self.ranges = self.if_range = self.amazon = self.etags = True
         self.log: list[Asked] = []
         self.connections = 0
         self.ended = threading.Event()
@@ -143,9 +146,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes, span: tuple[int, int] | None, fault: Fault, asked: Asked) -> None:
         version = self._version(content)
-        same = self.headers.get("If-Range", version.get("ETag")) == version.get("ETag")
+        same = not self.server.if_range or self.headers.get("If-Range", version.get("ETag")) == version.get("ETag")
         if span and self.server.ranges and same and fault.kind != "whole":
-            start, stop = span[0], min(span[1], len(content))
+            start, stop = span[0] + (fault.kind == "shift"), min(span[1], len(content))
             if start >= len(content):
                 asked.status = 416
                 return self._head(416, 0, {"Content-Range": f"bytes */{len(content)}"})
@@ -154,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             status, body = 200, content
         if fault.kind == "flip":
-            body = body[: fault.after] + bytes([body[fault.after] ^ 0xFF]) + body[fault.after + 1 :]
+            body = body[: fault.after] + bytes([body[fault.after] ^ fault.mask]) + body[fault.after + 1 :]
         if fault.kind == "encoded":
             version["Content-Encoding"] = "gzip"
         asked.status = status

@@ -47,8 +47,9 @@ def assert_nothing_damaged(root, mirror):
         [Fault("redirect"), Fault("redirect")],
         [Fault("flip", 60)],
         [Fault("whole")],
+        [Fault("shift")],
     ],
-    ids=["cut", "stall", "empty", "500", "429", "redirect", "flip", "whole"],
+    ids=["cut", "stall", "empty", "500", "429", "redirect", "flip", "whole", "shift"],
 )
 def test_what_passes_is_survived(mirror, tmp_path, where, faults):
     mirror.server.faults[where] = list(faults)
@@ -69,6 +70,7 @@ def test_what_passes_is_survived(mirror, tmp_path, where, faults):
         (Fault("empty"), "the connection was cut"),
         (Fault("status", status=503), "503"),
         (Fault("encoded"), "compressed"),
+        (Fault("shift"), "another part"),
     ],
     ids=lambda value: value.kind + str(value.status) if isinstance(value, Fault) else "",
 )
@@ -97,6 +99,28 @@ def test_flipped_bytes_are_noticed(mirror, tmp_path, where, amazon):
     assert where not in tree(tmp_path)
 
 
+def test_a_digit_that_is_another_is_noticed_by_the_md5(mirror, tmp_path):
+    """The file is JSON as before, one corner of a cell lies elsewhere."""
+    digit = mirror.truth[A172_TRAIN].index(b'"segmentation": [[') + 18
+    mirror.server.always[A172_TRAIN] = Fault("flip", digit, mask=1)
+    with pytest.raises(DataError, match="MD5"):
+        get(tmp_path)
+    assert A172_TRAIN not in tree(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["other type", "no annotation", "list"])
+def test_json_that_is_no_annotation_file_of_the_type(mirror, tmp_path, wrong):
+    content = json.loads(mirror.truth[A172_TRAIN])
+    mirror.server.files[A172_TRAIN] = {
+        "other type": mirror.truth[A172_TRAIN.replace("a172", "bt474")],
+        "no annotation": json.dumps(content | {"annotations": []}).encode(),
+        "list": b"[]",
+    }[wrong]
+    with pytest.raises(DataError, match=r"not the annotation file of A172|not a COCO file"):
+        get(tmp_path)
+    assert A172_TRAIN not in tree(tmp_path)
+
+
 def test_a_length_that_is_a_lie(mirror, tmp_path):
     length = len(mirror.truth[A172_TRAIN])
     for lie in (length + 10, length - 10):
@@ -112,8 +136,11 @@ def test_a_length_that_is_a_lie(mirror, tmp_path):
     assert_nothing_damaged(tmp_path, mirror)
 
 
-def test_a_file_that_changes_between_two_ranges_is_not_glued_together(mirror, tmp_path):
-    newer = json.dumps(json.loads(mirror.truth[A172_TRAIN]) | {"info": "x" * 50}).encode()
+@pytest.mark.parametrize("if_range", [True, False])
+def test_a_file_that_changes_between_two_ranges_is_not_glued_together(mirror, tmp_path, if_range):
+    """Nor when both are of the same length, and nothing but the ETag tells."""
+    mirror.server.if_range, mirror.server.amazon = if_range, False
+    newer = mirror.truth[A172_TRAIN].replace(b"http://x", b"http://y")
     mirror.server.faults[A172_TRAIN] = [Fault("cut", 500), Fault("change", content=newer)]
     get(tmp_path)
     assert (tmp_path / A172_TRAIN).read_bytes() == newer
@@ -122,7 +149,9 @@ def test_a_file_that_changes_between_two_ranges_is_not_glued_together(mirror, tm
     assert (second.range[0], third.range[0]) == (500, 0)
 
 
-def test_an_archive_that_changes_between_two_ranges(mirror, tmp_path):
+@pytest.mark.parametrize("if_range", [True, False])
+def test_an_archive_that_changes_between_two_ranges(mirror, tmp_path, if_range):
+    mirror.server.if_range = if_range
     newer = {name: content + b"\0" for name, content in mirror.images.items()}
     turns = [Fault("none"), Fault("none"), Fault("cut", 3000), Fault("change", content=zipped(newer))]
     mirror.server.faults["images.zip"] = turns
