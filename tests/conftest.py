@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 # A server, started when the first test asks for it; commands in a folder of their own.
-pytest_plugins = ("tests.postgres", "tests.study_commands")
+pytest_plugins = ("tests.postgres", "tests.study_commands", "tests.cells.livecell_mirror")
 ROOT = Path(__file__).resolve().parents[1]
+# No test reaches the network by naming a cell type; those of fetching turn it on again, against a server of their own.
+os.environ["POLICY_SEARCH_OFFLINE"] = "1"
 
 
 def ellipse_polygons(rng: np.random.Generator, count: int, height: int, width: int) -> list[list[list[float]]]:
