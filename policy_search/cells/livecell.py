@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from policy_search.cells.coco import CocoFile, annotations_key, image_record, instances_of, read_coco
 from policy_search.cells.dataset import CellDataset, ImageRecord
-from policy_search.cells.errors import DataError
+from policy_search.cells.errors import DataError, SizeError
 from policy_search.cells.images import read_image
 from policy_search.cells.instances import InstanceMap
 from policy_search.cells.types import CELL_TYPES, find_cell_type
@@ -41,7 +41,7 @@ class FileReader:
         path = self._path(record)
         pixels = read_image(path)
         if pixels.shape[:2] != (record.height, record.width):
-            raise DataError(
+            raise SizeError(
                 f"{path} is {pixels.shape[1]}×{pixels.shape[0]} pixels, its annotations say "
                 f"{record.width}×{record.height}: image and annotation file do not belong together"
             )
@@ -121,9 +121,8 @@ def types_in(root: Path) -> tuple[str, ...]:
     """Names of every type with an annotation folder, annotated image or unlabelled image below the root."""
     base = dataset_folder(root)
     names: dict[str, None] = {}
-    union = [entry for path in _union_files(base).values() for entry in read_coco(path).images.values()]
-    for entry in union:
-        names[image_record(entry, "", "", "").cell_type] = None
+    for path in _union_files(base).values():
+        names |= dict.fromkeys(read_coco(path).types)
     singles = base / "annotations" / "LIVECell_single_cells"
     folders = [*_folders(singles), *_folders(base / "unlabeled")]
     lower = {n.lower() for n in names}
@@ -167,10 +166,8 @@ def _annotated(base: Path, type_name: str, split: str) -> tuple[list[ImageRecord
     coco = read_coco(path)
     index = image_index(base / "images")
     records, files, sources = [], {}, {}
-    for image_id, entry in coco.images.items():
+    for image_id, entry in coco.images_of(type_name):  # the union file holds every type
         record = image_record(entry, type_name, split, type_name)
-        if record.cell_type.lower() != type_name.lower():
-            continue  # the union file holds every type
         records.append(record)
         files[record.id] = index.get(Path(str(entry["file_name"])).name)
         sources[record.id] = (coco, image_id)
