@@ -1,10 +1,8 @@
-"""The command line `policy-search`: its commands from cli_*.py, and preview, show, data."""
+"""The command line `policy-search`: its commands from cli_*.py, and preview, show, data list, data stats."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,9 @@ from rich.table import Table
 
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
+from policy_search.cli_check import register as register_check
 from policy_search.cli_dashboard import register as register_dashboard
+from policy_search.cli_fetch import register as register_fetch
 from policy_search.cli_morphology import register as register_morphology
 from policy_search.cli_policies import register
 from policy_search.cli_report import register as register_report
@@ -29,14 +29,16 @@ app = typer.Typer(
     help="Learn augmentation policies that carry a cell-segmentation model over to cell types nobody labelled.",
 )
 data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look at the data: list, check, stats, morphology."
+    no_args_is_help=True, rich_markup_mode=None, help="Get and look at the data: fetch, list, check, stats, morphology."
 )
 app.add_typer(data_app, name="data")
 register_study(app)
 register(app)
 register_report(app)
 register_dashboard(app)
+register_check(data_app)
 register_morphology(data_app)
+register_fetch(data_app)
 app.command(epilog=EXAMPLE)(search)
 console = Console()
 MAX_ROWS = 24  # a longer table is summed up: nobody reads it
@@ -111,41 +113,14 @@ def data_list(root: Root = None) -> None:
             table.add_row(name, *(str(c) if c else "–" for c in counts))
         console.print(f"LIVECell layout in {folder}", soft_wrap=True)
     else:
-        console.print("No LIVECell folder: give --root or set LIVECELL_ROOT.")
+        console.print(
+            "No LIVECell folder: give --root, set LIVECELL_ROOT, or: policy-search data fetch A172", soft_wrap=True
+        )
     for name in resolve("demo/all", "train").cell_types:
         counts = [len(resolve(f"demo/{name}", split, missing_ok=True)) for split in SPLITS]
         table.add_row(f"demo/{name}", *(str(c) if c else "–" for c in counts))
     console.print(table)
     console.print("demo/… is a built-in synthetic culture.", style="dim")
-
-
-@data_app.command("check", epilog="Example: policy-search data check --data all")
-def data_check(
-    data: Data = "all",
-    root: Root = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable findings on standard output.")] = False,
-) -> None:
-    """Report damaged images, lost, duplicate or missing annotations. Exit code 1 if an image cannot be used."""
-    from policy_search.cells.checks import check_dataset
-
-    findings = []
-    total = 0
-    for split in SPLITS:
-        dataset = resolve(data, split, root, missing_ok=True)
-        total += len(dataset)
-        findings += [(split, f) for f in check_dataset(dataset)]
-    if total == 0:
-        raise InputError(f"{data} has no image in any split; `policy-search data list` shows what is there")
-    errors = sum(f.level == "error" for _, f in findings)
-    if as_json:
-        print(json.dumps({"images": total, "findings": [{"split": s, **asdict(f)} for s, f in findings]}, indent=2))
-    else:
-        for split, finding in findings:
-            console.print(
-                f"{finding.level}: {split}: {finding.record}: {finding.text}", soft_wrap=True, highlight=False
-            )
-        console.print(f"{total} images checked: {errors} errors, {len(findings) - errors} warnings")
-    raise typer.Exit(1 if errors else 0)
 
 
 @data_app.command("stats", epilog="Example: policy-search data stats --data A172 --split train")
@@ -155,7 +130,7 @@ def data_stats(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
 ) -> None:
     """Count cells and measure size, coverage and grey levels per cell type."""
-    from policy_search.cells.checks import type_stats
+    from policy_search.cells.type_stats import type_stats
 
     dataset = resolve(data, split, root)
     title = f"{data}, {split}" + (" (synthetic)" if dataset.synthetic else "")

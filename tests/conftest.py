@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,8 +14,10 @@ import pytest
 from PIL import Image
 
 # A server, started when the first test asks for it; commands in a folder of their own.
-pytest_plugins = ("tests.postgres", "tests.study_commands")
+pytest_plugins = ("tests.postgres", "tests.study_commands", "tests.cells.livecell_mirror")
 ROOT = Path(__file__).resolve().parents[1]
+# No test reaches the network by naming a cell type; those of fetching turn it on again, against a server of their own.
+os.environ["POLICY_SEARCH_OFFLINE"] = "1"
 
 
 def ellipse_polygons(rng: np.random.Generator, count: int, height: int, width: int) -> list[list[list[float]]]:
@@ -29,6 +33,13 @@ def ellipse_polygons(rng: np.random.Generator, count: int, height: int, width: i
         ring = np.stack([np.clip(x, 0, width), np.clip(y, 0, height)], 1).round(2).ravel().tolist()
         polygons.append([ring])
     return polygons
+
+
+def box_and_area(ring: list[float]) -> dict[str, object]:
+    """COCO's `bbox` and `area` of an annotation with one ring."""
+    points = np.array(ring, np.float32).reshape(-1, 2)
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(cv2.contourArea(points))}
 
 
 def paint(polygons: list[list[list[float]]], rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -72,7 +83,7 @@ def write_livecell(
                 annotations += [
                     {
                         "id": 1000 * (index + 1) + i, "image_id": 100 + index, "category_id": 1, "iscrowd": 0,
-                        "segmentation": rings, "bbox": [0, 0, 1, 1], "area": 1.0,
+                        "segmentation": rings, **box_and_area(rings[0]),
                     }
                     for i, rings in enumerate(polygons)
                 ]  # fmt: skip
@@ -127,3 +138,20 @@ def no_picture(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes((whole / "preview.png").read_bytes())
 
     monkeypatch.setattr(search_run, "save_preview", write)
+
+
+@pytest.fixture
+def call_policy_search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple]:
+    """Call `policy-search` with arguments; return (exit code, standard output, standard error)."""
+    from policy_search import cli
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["policy-search", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        return code, *capsys.readouterr()
+
+    return call

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from policy_search.cells.annotations import source
 from policy_search.cells.dataset import ImageRecord
-from policy_search.cells.errors import DataError
+from policy_search.cells.errors import DamagedFile, DataError
 from policy_search.cells.instances import InstanceMap, Rle
 from policy_search.cells.types import find_cell_type
 
@@ -67,7 +67,8 @@ def read_coco(path: str | Path) -> CocoFile:
     """Read a COCO file whose annotations are a list or a mapping (both are met in LIVECell's own files).
 
     Raises:
-        DataError: missing, not JSON, or without usable images and annotations; the message names the file.
+        DataError: missing; a DamagedFile if it is not JSON, or without usable images and annotations. The message names
+            the file.
     """
     path = Path(path)
     try:
@@ -80,7 +81,9 @@ def read_coco(path: str | Path) -> CocoFile:
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise DataError(f"annotation file is missing: {path}") from None
-        raise DataError(f"annotation file cannot be read: {path} ({error.strerror or error})") from error
+        raise DamagedFile(f"annotation file cannot be read: {path} ({error.strerror or error})", path) from error
+    except DataError as error:
+        raise DamagedFile(str(error), path) from error
     _READ_BEFORE[path, key] = known
     while len(_READ_BEFORE) > _KEPT:
         _READ_BEFORE.popitem(last=False)
@@ -102,7 +105,8 @@ def annotation_rle(annotation: dict[str, Any], height: int, width: int) -> Rle |
     rings = [[float(v) for v in ring] for ring in shape if len(ring) >= 6 and len(ring) % 2 == 0]
     if not rings:
         return None
-    merged: Rle = coco_mask.merge(coco_mask.frPyObjects(rings, height, width))
+    parts: list[Rle] = coco_mask.frPyObjects(rings, height, width)
+    merged: Rle = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
     return merged
 
 

@@ -91,7 +91,10 @@ def append(grouped: dict[Any, list[Entry]], entry: Entry, path: Path) -> None:
 
 def not_json(path: Path, reason: str) -> DataError:
     """The error for a file that cannot be parsed."""
-    return DataError(f"annotation file is damaged: {path} is not JSON ({reason}). It may be truncated: fetch it again.")
+    return DataError(
+        f"annotation file is damaged: {path} is not JSON ({reason}). It may be truncated: fetch it again "
+        "(LIVECell's by `policy-search data fetch`)."
+    )
 
 
 def not_coco(path: Path) -> DataError:
