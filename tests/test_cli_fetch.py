@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 
@@ -14,20 +15,9 @@ from tests.cells.livecell_mirror import A172_MODEL, A172_TRAIN, tree
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(call_policy_search):
     """Call the command; return (exit code, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["policy-search", "data", "fetch", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return partial(call_policy_search, "data", "fetch")
 
 
 def test_fetch_twice_then_verify(run, mirror, tmp_path):
