@@ -65,8 +65,8 @@ def main() -> None:
         "chosen_by": "mean transfer gain over no augmentation, points of AP50, averaged over the result files",
         "gains": {path.name: {row: [round(x, 1) for x in files[path][row][:3]] for row, _ in order} for path in files},
         "ranking": {row: round(mean, 1) for row, mean in order},
-        "verdict": f"{best} has the largest mean gain of {len(order)} rows, {order[0][1] - order[1][1]:.1f} above {order[1][0]}; "
-        "the intervals of each are under gains.",
+        "verdict": f"{best} has the largest mean gain of {len(order)} rows, {order[0][1] - order[1][1]:.1f} above "
+        f"{order[1][0]}; the intervals of each are under gains.",
         "versions": contents[options.results[0]]["versions"],
         "created": contents[options.results[-1]]["date"],
     }

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "experiments"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
 from best_policy import gains_of, ranking
 
 from policy_search.augment import load_policy
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def value(row: str, gain: float, seeds: str = "0 1 2", **changed: str) -> dict[str, str]:
