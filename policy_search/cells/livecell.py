@@ -113,6 +113,11 @@ def has_data(root: Path) -> bool:
     return any((folder / "annotations").is_dir() for folder in _possible(root))
 
 
+def home(root: Path) -> Path:
+    """The folder that holds `annotations/`, or is to hold it."""
+    return dataset_folder(root) if has_data(root) else root
+
+
 def _possible(root: Path) -> tuple[Path, ...]:
     return root, root / "LIVECell_dataset_2021"
 

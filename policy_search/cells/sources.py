@@ -20,7 +20,7 @@ DEMO = "demo/"
 
 
 def find_root(root: str | Path | None = None) -> Path | None:
-    """LIVECell's folder: the argument, else LIVECELL_ROOT, else the user cache; None if the last is not there.
+    """LIVECell's folder: the argument, else LIVECELL_ROOT, else the user cache; None if nothing is in the last.
 
     Raises:
         DataError: the folder named by the argument or the variable is missing.
@@ -35,7 +35,7 @@ def find_root(root: str | Path | None = None) -> Path | None:
                 )
             return folder
     cache = cache_root()
-    return cache if cache.is_dir() else None
+    return cache if has_data(cache) else None  # a fetch without a network leaves an empty folder
 
 
 def cache_root() -> Path:
