@@ -1,10 +1,8 @@
-"""The command line `policy-search`: its commands from cli_*.py, and preview, show, data."""
+"""The command line `policy-search`: its commands from cli_*.py, and preview, show, data list, data stats."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +12,7 @@ from rich.table import Table
 
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
+from policy_search.cli_check import register as register_check
 from policy_search.cli_dashboard import register as register_dashboard
 from policy_search.cli_morphology import register as register_morphology
 from policy_search.cli_policies import register
@@ -36,6 +35,7 @@ register_study(app)
 register(app)
 register_report(app)
 register_dashboard(app)
+register_check(data_app)
 register_morphology(data_app)
 app.command(epilog=EXAMPLE)(search)
 console = Console()
@@ -119,35 +119,6 @@ def data_list(root: Root = None) -> None:
     console.print("demo/… is a built-in synthetic culture.", style="dim")
 
 
-@data_app.command("check", epilog="Example: policy-search data check --data all")
-def data_check(
-    data: Data = "all",
-    root: Root = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable findings on standard output.")] = False,
-) -> None:
-    """Report damaged images, lost, duplicate or missing annotations. Exit code 1 if an image cannot be used."""
-    from policy_search.cells.checks import check_dataset
-
-    findings = []
-    total = 0
-    for split in SPLITS:
-        dataset = resolve(data, split, root, missing_ok=True)
-        total += len(dataset)
-        findings += [(split, f) for f in check_dataset(dataset)]
-    if total == 0:
-        raise InputError(f"{data} has no image in any split; `policy-search data list` shows what is there")
-    errors = sum(f.level == "error" for _, f in findings)
-    if as_json:
-        print(json.dumps({"images": total, "findings": [{"split": s, **asdict(f)} for s, f in findings]}, indent=2))
-    else:
-        for split, finding in findings:
-            console.print(
-                f"{finding.level}: {split}: {finding.record}: {finding.text}", soft_wrap=True, highlight=False
-            )
-        console.print(f"{total} images checked: {errors} errors, {len(findings) - errors} warnings")
-    raise typer.Exit(1 if errors else 0)
-
-
 @data_app.command("stats", epilog="Example: policy-search data stats --data A172 --split train")
 def data_stats(
     data: Data = "all",
@@ -155,7 +126,7 @@ def data_stats(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
 ) -> None:
     """Count cells and measure size, coverage and grey levels per cell type."""
-    from policy_search.cells.checks import type_stats
+    from policy_search.cells.type_stats import type_stats
 
     dataset = resolve(data, split, root)
     title = f"{data}, {split}" + (" (synthetic)" if dataset.synthetic else "")

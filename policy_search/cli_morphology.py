@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from policy_search.cells.dataset import CellDataset
@@ -18,6 +17,7 @@ from policy_search.cells.errors import InputError
 from policy_search.cells.sources import DEMO, resolve
 from policy_search.cells.types import CELL_TYPES, find_cell_type
 from policy_search.config import MorphologyConfig
+from policy_search.image_bar import image_bar
 
 if TYPE_CHECKING:
     from policy_search.cells.morphology import TypeMorphology
@@ -58,7 +58,7 @@ def morphology(
     datasets = labelled(config)
     if config.out is not None:
         require_writable_folder(config.out.parent)
-    with _bar() as bar:
+    with image_bar() as bar:
         task = bar.add_task("images", total=sum(len(d) for d in datasets))
         types = measure(datasets, vertices=vertices, progress=lambda done: bar.advance(task, done))
     if vertices and not any(len(t.polygon_vertices()) for t in types):
@@ -107,15 +107,6 @@ def register(data_app: typer.Typer) -> None:
     data_app.command(
         epilog="Example: policy-search data morphology --data all --source A172 --out morphology.png"
     )(morphology)  # fmt: skip
-
-
-def _bar() -> Progress:
-    """On a terminal only, and gone once done."""
-    terminal = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(), console=terminal, disable=not terminal.is_terminal, transient=True,
-    )  # fmt: skip
 
 
 def _splits(datasets: Sequence[CellDataset]) -> str:

@@ -31,6 +31,13 @@ def ellipse_polygons(rng: np.random.Generator, count: int, height: int, width: i
     return polygons
 
 
+def box_and_area(ring: list[float]) -> dict[str, object]:
+    """COCO's `bbox` and `area` of an annotation with one ring."""
+    points = np.array(ring, np.float32).reshape(-1, 2)
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": float(cv2.contourArea(points))}
+
+
 def paint(polygons: list[list[list[float]]], rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A grey image (H, W) uint8 in which the ellipses are darker than a noisy background."""
     image = rng.normal(128, 4, (height, width)).astype(np.float32)
@@ -72,7 +79,7 @@ def write_livecell(
                 annotations += [
                     {
                         "id": 1000 * (index + 1) + i, "image_id": 100 + index, "category_id": 1, "iscrowd": 0,
-                        "segmentation": rings, "bbox": [0, 0, 1, 1], "area": 1.0,
+                        "segmentation": rings, **box_and_area(rings[0]),
                     }
                     for i, rings in enumerate(polygons)
                 ]  # fmt: skip

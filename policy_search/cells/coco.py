@@ -14,7 +14,7 @@ from typing import Any
 from pycocotools import mask as coco_mask
 
 from policy_search.cells.dataset import ImageRecord
-from policy_search.cells.errors import DataError
+from policy_search.cells.errors import DamagedFile, DataError
 from policy_search.cells.instances import InstanceMap, Rle
 from policy_search.cells.types import find_cell_type
 
@@ -30,25 +30,33 @@ class CocoFile:
         path: where it was read.
         images: the `images` entries, by their COCO id.
         annotations: per image id, its annotations in file order. Instance id = position + 1.
+        replaced: `images` entries whose id stands again further down: the last one counts.
+        categories: ids under `categories`; empty where the file names none.
     """
 
     path: Path
     images: dict[int, dict[str, Any]]
     annotations: dict[int, list[dict[str, Any]]] = field(repr=False)
+    replaced: tuple[dict[str, Any], ...] = ()
+    categories: frozenset[Any] = frozenset()
 
 
 def read_coco(path: str | Path) -> CocoFile:
     """Read a COCO file whose annotations are a list or a mapping (both are met in LIVECell's own files).
 
     Raises:
-        DataError: missing, not JSON, or without usable images and annotations; the message names the file.
+        DataError: missing; a DamagedFile if it is not JSON, or without usable images and annotations. The message names
+            the file.
     """
     path = Path(path)
     try:
         stamp = path.stat()
     except OSError:
         raise DataError(f"annotation file is missing: {path}") from None
-    return _read(path, stamp.st_mtime_ns, stamp.st_size)
+    try:
+        return _read(path, stamp.st_mtime_ns, stamp.st_size)
+    except DataError as error:
+        raise DamagedFile(str(error), path) from error
 
 
 @lru_cache(maxsize=16)
@@ -62,17 +70,26 @@ def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
     if not isinstance(content, dict) or "images" not in content:
         raise DataError(f"{path} is not a COCO file: expected an object with 'images' and 'annotations'")
     images: dict[int, dict[str, Any]] = {}
+    replaced = []
     for entry in _entries(content["images"], path, "images"):
         missing = {"id", "file_name", "height", "width"} - entry.keys()
         if missing:
             raise DataError(f"{path}: an image entry lacks {', '.join(sorted(missing))}: {str(entry)[:120]}")
+        if entry["id"] in images:
+            replaced.append(images[entry["id"]])
         images[entry["id"]] = entry
     by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for entry in _entries(content.get("annotations", []), path, "annotations"):
         if "image_id" not in entry or "segmentation" not in entry:
             raise DataError(f"{path}: an annotation lacks image_id or segmentation: {str(entry)[:120]}")
         by_image[entry["image_id"]].append(entry)
-    return CocoFile(path, images, dict(by_image))
+    return CocoFile(path, images, dict(by_image), tuple(replaced), _category_ids(content.get("categories")))
+
+
+def _category_ids(value: Any) -> frozenset[Any]:
+    """Nothing but the check asks for categories: what is not a list of them is taken as none."""
+    entries = value if isinstance(value, list) else []
+    return frozenset(e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), int | str))
 
 
 def _entries(value: Any, path: Path, key: str) -> list[dict[str, Any]]:
@@ -93,7 +110,8 @@ def annotation_rle(annotation: dict[str, Any], height: int, width: int) -> Rle |
     rings = [[float(v) for v in ring] for ring in shape if len(ring) >= 6 and len(ring) % 2 == 0]
     if not rings:
         return None
-    merged: Rle = coco_mask.merge(coco_mask.frPyObjects(rings, height, width))
+    parts: list[Rle] = coco_mask.frPyObjects(rings, height, width)
+    merged: Rle = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
     return merged
 
 

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from policy_search.cells.errors import DataError
+from policy_search.cells.first_fit import MAX_ID as MAX_ID
+from policy_search.cells.first_fit import first_fit
 from policy_search.cells.label_table import label_table
 from policy_search.cells.outlines import outline
+from policy_search.cells.rle import Rle as Rle
+from policy_search.cells.rle import pixels_of
 
-Rle = dict[str, Any]
 LabelPlane = NDArray[np.uint16]
-MAX_ID = int(np.iinfo(np.uint16).max)
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,12 @@ class InstanceMap:
 
     @classmethod
     def from_rles(cls, rles: Sequence[Rle], height: int, width: int) -> InstanceMap:
-        """Instance i of the sequence gets id i + 1; one without a pixel is left out (its id stays unused)."""
-        return cls.from_instances(_decode(rles, height, width), height, width)
+        """Instance i of the sequence gets id i + 1; one without a pixel is left out (its id stays unused).
+
+        Raises:
+            DataError: a code is for another frame or damaged, or there are more than fit into 16 bits.
+        """
+        return cls(first_fit(pixels_of(rles, height, width), height, width))
 
     @classmethod
     def from_polygons(cls, polygons: Sequence[Sequence[Sequence[float]]], height: int, width: int) -> InstanceMap:
@@ -234,15 +240,3 @@ def encode_instance(instance: Instance, height: int, width: int) -> Rle:
         counts = counts[:-1]
     rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return rle
-
-
-def _decode(rles: Sequence[Rle], height: int, width: int) -> Iterator[Instance]:
-    """Instances of RLEs, each decoded on its own: one full-frame mask is alive at a time, never N of them."""
-    for index, rle in enumerate(rles):
-        if list(rle["size"]) != [height, width]:
-            raise DataError(f"RLE {index} is for a {rle['size']} frame, expected [{height}, {width}]")
-        x, y, w, h = (int(v) for v in coco_mask.toBbox(rle))
-        if w == 0 or h == 0:
-            continue
-        mask = coco_mask.decode(rle)[y : y + h, x : x + w].astype(bool)
-        yield Instance(index + 1, x, y, mask)

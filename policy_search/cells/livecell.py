@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from policy_search.cells.coco import CocoFile, annotations_key, image_record, instances_of, read_coco
 from policy_search.cells.dataset import CellDataset, ImageRecord
-from policy_search.cells.errors import DataError
+from policy_search.cells.errors import DataError, SizeError
 from policy_search.cells.images import read_image
 from policy_search.cells.instances import InstanceMap
 from policy_search.cells.planes import Plane
@@ -44,7 +44,7 @@ class FileReader:
         path = self._path(record)
         pixels = read_image(path, self.planes.get(record.id, Plane()))
         if pixels.shape[:2] != (record.height, record.width):
-            raise DataError(
+            raise SizeError(
                 f"{path} is {pixels.shape[1]}×{pixels.shape[0]} pixels, its annotations say "
                 f"{record.width}×{record.height}: image and annotation file do not belong together"
             )
