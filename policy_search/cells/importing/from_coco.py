@@ -50,10 +50,10 @@ def collect_coco(
         coco = read_coco(path)
         files = image_files(coco)
         found.note("image entries whose id stands again further down the file", len(coco.replaced))
-        for image_id, annotations in coco.annotations.items():
+        for image_id, cells in coco.annotations.items():
             if image_id not in coco.images:
-                found.cells_in += len(annotations)
-                found.leave_cells("the file holds no image of their id", path.name, len(annotations))
+                found.cells_in += len(cells)
+                found.leave_cells("the file holds no image of their id", path.name, len(cells))
         for image_id, entry in coco.images.items():
             _image(found, folder, coco, image_id, files[image_id], plane_of(entry, path) or plane, seen)
             progress()
