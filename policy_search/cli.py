@@ -31,7 +31,7 @@ app = typer.Typer(
 data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at the data, or import your own: list, check, stats, morphology, import.",
+    help="Import data, and look at it: import, list, check, stats, …",
 )
 app.add_typer(data_app, name="data")
 register_study(app)

@@ -1,4 +1,4 @@
-"""The command `policy-search data import`: a COCO file of what a lab has, and the count of what came in and went out."""
+"""The command `policy-search data import`: a COCO file of what a lab has; what came in and went out."""
 
 from __future__ import annotations
 

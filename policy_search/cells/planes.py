@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from policy_search.cells.errors import DataError
 
@@ -60,7 +61,7 @@ def read_tiff_plane(path: Path, plane: Plane) -> NDArray[Any]:
         pages = prod(n for axis, n in zip(axes, shape, strict=True) if axis in outer)
         if len(series.pages) == pages and "S" not in axes[: axes.find("Y")]:
             page = series.pages[flat]
-            pixels = np.asarray(page.asarray())
+            pixels = _decoded(path, page)
             order = axes[-pixels.ndim :]
         else:  # ImageJ keeps one page and the others' pixels behind it
             whole = np.moveaxis(series.asarray(), [axes.index(axis) for axis in outer], range(len(outer)))
@@ -77,6 +78,17 @@ def read_tiff_plane(path: Path, plane: Plane) -> NDArray[Any]:
     assert plane.channel is not None
     _within(path, "colour", plane.channel, pixels.shape[-1])
     return pixels[..., plane.channel - 1]
+
+
+def _decoded(path: Path, page: Any) -> NDArray[Any]:
+    """The pixels of one page. Pillow reads LZW and JPEG pages, for which tifffile wants a further package."""
+    if page.compression in (1, 8, 32773, 32946):  # none, zlib, PackBits: tifffile's own
+        return np.asarray(page.asarray())
+    with PillowImage.open(path) as image:
+        image.seek(page.index)
+        pixels = np.asarray(image)
+    unsigned = pixels.dtype == np.int32 and page.dtype == np.uint32
+    return pixels.view(np.uint32) if unsigned else pixels
 
 
 def _index(path: Path, axes: str, shape: tuple[int, ...], plane: Plane) -> tuple[int, bool]:
