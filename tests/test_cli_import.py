@@ -168,7 +168,7 @@ def test_wells_are_never_in_two_splits(run, tmp_path):
     ("options", "message"),
     [
         (("--split", "0.5,0.6,0"), "sum up to 1"), (("--split", "a"), "three shares"), (("--well", "("), "no regular"),
-        (("--well", "a"), "one group"), (("--page", "0"), "--page"), (("--split", "0.5,0.25,0.25"), "2 wells cannot"),
+        (("--well", "a"), "one group"), (("--page", "0"), "--page"), (("--split", "0.5,0.25,0.25"), "too few wells"),
         (("--labels", "x*"), "no image file"), (("--page", "2"), "no page 2"),
     ],
 )  # fmt: skip

@@ -67,6 +67,15 @@ def test_several_files_become_one(run, folder):  # noqa: F811
     assert (folder / "my.json").read_bytes() == before
 
 
+def test_images_far_from_their_annotations(run, folder):  # noqa: F811
+    (folder / "annotations" / "deep").mkdir(parents=True)
+    content = {"images": [entry(1, "b.png")], "annotations": [cell(1, [RING])]}
+    (folder / "annotations" / "deep" / "one.json").write_text(json.dumps(content))
+    assert run(folder, "--out", folder / "annotations" / "my.json")[0] == 0
+    dataset = resolve(str(folder / "annotations" / "my.json"))
+    assert (dataset.image(dataset.records[0]) == 10).all()
+
+
 def test_a_damaged_code_is_a_sentence(run, folder):  # noqa: F811
     shape = {"size": list(SIZE), "counts": "0"}
     (folder / "one.json").write_text(json.dumps({"images": [entry(1, "a.png")], "annotations": [cell(1, shape)]}))

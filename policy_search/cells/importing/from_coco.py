@@ -49,6 +49,9 @@ def collect_coco(
     for path in paths:
         coco = read_coco(path)
         files = image_files(coco)
+        if None in files.values():  # as in LIVECell, where annotations and images are far apart
+            below = image_files(coco, folder)
+            files = {key: file or below[key] for key, file in files.items()}
         found.note("image entries whose id stands again further down the file", len(coco.replaced))
         for image_id, cells in coco.annotations.items():
             if image_id not in coco.images:

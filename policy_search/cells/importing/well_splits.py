@@ -45,8 +45,9 @@ def split_by_well(
             have[split] += sizes[cell_type][well]
     empty = [split for split in wanted if split not in chosen.values()]
     if empty:
+        wells_of = ", ".join(f"{name} {len(found)}" for name, found in sorted(sizes.items()))
         raise InputError(
-            f"--split: {len(home)} wells cannot be divided into {', '.join(wanted)} ({', '.join(empty)} would stay "
-            "empty). Set a share to 0, or say with --well what a well is."
+            f"--split: too few wells in each cell type ({wells_of}) for {', '.join(wanted)}: {', '.join(empty)} would "
+            "stay empty. Set a share to 0, or say with --well what a well is."
         )
     return [chosen[well] for well in wells]
