@@ -50,6 +50,7 @@ def import_data(
 ) -> None:  # fmt: skip
     """Make a COCO file of label images (TIFF, PNG, cellpose) or of COCO files. Images are not copied."""
     from policy_search.cells.importing import writing
+    from policy_search.cells.importing.from_coco import MADE_BY
 
     config = ImportConfig(
         folder=folder, out=out, page=page, channel=channel, type=type_name, well=well, split=_shares(split), seed=seed,
@@ -62,7 +63,7 @@ def import_data(
         why = "; ".join(f"{reason} ({len(what.names)})" for reason, what in found.images_out.items())
         raise InputError(f"{folder} holds no labelled image that can be used: {why or 'no image was found'}")
     entries = writing.described(found, base, config.out, config.type, config.well)
-    info = {"made_by": "policy-search data import", "options": config.identity()}
+    info = {"made_by": MADE_BY, "options": config.identity()}
     counts = writing.write(entries, files, config.split, config.seed, info)
     _print(found, entries, counts, files)
 

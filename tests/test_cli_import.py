@@ -116,6 +116,32 @@ def test_what_is_left_out_is_counted(run, tmp_path):
     assert np.array_equal(np.any(parts, axis=0), some_labels() > 0)
 
 
+def test_parts_that_meet_at_a_corner_are_one_cell(run, tmp_path):
+    mask = np.zeros((40, 50), np.uint8)
+    mask[2:5, 2:5] = mask[5:8, 5:8] = mask[20:23, 20:23] = 1
+    write_pair(tmp_path / "in", "a", mask)
+    assert run(tmp_path / "in", "--out", tmp_path / "my.json", "--split-components")[0] == 0
+    assert sorted(int(part.sum()) for part in masks_of(tmp_path / "my.json")["in/a.png"]) == [9, 18]
+
+
+def test_a_label_image_for_two_images_is_not_guessed(run, tmp_path):
+    write_pair(tmp_path / "in", "a", some_labels())
+    write_pair(tmp_path / "in", "b", some_labels())
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / "in" / "a_img.png")
+    code, out, _ = run(tmp_path / "in", "--out", tmp_path / "my.json")
+    assert code == 0
+    assert "2 images, 0 cells: the label image fits several images" in out
+    assert list(masks_of(tmp_path / "my.json")) == ["in/b.png"]
+
+
+def test_more_cells_than_can_be_numbered(run, tmp_path):
+    write_pair(tmp_path / "in", "a", np.arange(65_537).reshape(1, -1))
+    code, _, err = run(tmp_path / "in", "--out", tmp_path / "my.json")
+    assert code == 2
+    assert "a_masks.tif" in err
+    assert "holds 65536" in err
+
+
 def test_labels_that_agree_are_no_ambiguity(run, tmp_path):
     write_pair(tmp_path / "in", "a", some_labels())
     np.save(tmp_path / "in" / "a_seg.npy", {"masks": some_labels()}, allow_pickle=True)
