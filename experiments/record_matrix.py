@@ -6,6 +6,9 @@ For each record `experiments/results/EXPERIMENT_SCALE.md` and `.json`, and in `e
 itself and a store with these results and what was found in each image, so that tables can be made again without a run:
 
     detect compare experiments/results/records/table2_demo.json --results experiments/results/records/table2_demo.sqlite
+
+With `--together NAME` the records, of one scale, are read as one experiment, whose rows are then compared with each
+other: `experiments/results/NAME_SCALE.md` and `.json`; each record is kept on its own by a run without it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import contextlib
 import csv
 import io
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
@@ -37,22 +41,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", nargs="+", type=Path)
     parser.add_argument("--results", type=Path, default=Path("runs/results.sqlite"))
+    parser.add_argument("--together", metavar="NAME", help="compare the rows of all records in one result file")
     options = parser.parse_args()
     store = Store(options.results, create=False)
-    for path in options.records:
-        record = load_matrix(path)
+    loaded = [load_matrix(path) for path in options.records]
+    alone = zip(loaded, options.records, strict=True)
+    asked = [(together(loaded, options.together), Path())] if options.together else alone
+    for record, path in asked:
         name = f"{record.experiment}_{record.scale}"
         pairs = every_pair(learnt_rows(record), naive_rows(record))
         found = [compare(runs, pairs=pairs) for runs in runs_of(record, store)]
         if not found:
-            raise SystemExit(f"no run of {path} is finished yet")
+            raise SystemExit(f"no run of {name} is finished yet")
         paper = paper_of(record, read_paper(PAPER))
         facts = facts_of(record, list(csv.DictReader(io.StringIO(render(found, "csv", paper)))))
         write_result(name, report(record, facts, render(found, "md", paper)), facts)
+        if options.together:
+            continue
         records = ROOT / "experiments" / "results" / "records"
         records.mkdir(exist_ok=True)
-        save_matrix(shareable(record), records / f"{name}.json")
+        save_matrix(shareable(keep_policies(record, path.parent, records)), records / f"{name}.json")
         keep_results(record, store, records / f"{name}.sqlite")
+
+
+def together(records: list[MatrixRecord], name: str) -> MatrixRecord:
+    """Records of the same sources and seeds as one, the first one's rows first."""
+    first = records[0]
+    for other in records[1:]:
+        for key in ("scale", "reference", "sources", "seeds", "data", "threads"):
+            if getattr(other, key) != getattr(first, key):
+                raise SystemExit(f"{first.experiment} and {other.experiment} differ in {key}: no rows to compare")
+    cells = {(c.label, c.source, c.seed): c for record in reversed(records) for c in record.cells}
+    rows = tuple(dict.fromkeys(row for record in records for row in record.rows))
+    order = [(row, source, seed) for row in rows for source in first.sources for seed in first.seeds]
+    return first.model_copy(
+        update={
+            "experiment": name,
+            "title": " and ".join(record.title for record in records),
+            "rows": rows,
+            "planned": len(order),
+            "cells": tuple(cells[key] for key in order if key in cells),
+            "stages": tuple({stage.folder: stage for record in records for stage in record.stages}.values()),
+            "started": min(record.started for record in records),
+            "finished": max(record.finished for record in records),
+            "cpu_seconds": None,
+            "command": "\n    ".join(record.command for record in records),
+        }
+    )
 
 
 def facts_of(record: MatrixRecord, values: list[dict[str, str]]) -> dict[str, Any]:
@@ -62,6 +97,20 @@ def facts_of(record: MatrixRecord, values: list[dict[str, str]]) -> dict[str, An
         **environment(record.threads), "commit": commit(), "command": record.command, "started": record.started,
         "finished": record.finished, "cpu_seconds": record.cpu_seconds, "commands": commands, "values": values,
     }  # fmt: skip
+
+
+def keep_policies(record: MatrixRecord, folder: Path, records: Path) -> MatrixRecord:
+    """The record with its learnt policies beside it: their searches' folders are not kept."""
+    cells = []
+    for cell in record.cells:
+        source = folder / cell.policy_file
+        kept = Path("policies") / f"{record.scale}.{cell.policy.partition(':')[2]}.{cell.seed}.json"
+        if cell.policy.startswith("search:") and source.is_file():
+            (records / kept).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, records / kept)
+            cell = cell.model_copy(update={"policy_file": kept.as_posix()})
+        cells.append(cell)
+    return record.model_copy(update={"cells": tuple(cells)})
 
 
 def shareable(record: MatrixRecord) -> MatrixRecord:

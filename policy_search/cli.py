@@ -14,6 +14,7 @@ from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
 from policy_search.cli_check import register as register_check
 from policy_search.cli_dashboard import register as register_dashboard
+from policy_search.cli_fetch import register as register_fetch
 from policy_search.cli_import import register as register_import
 from policy_search.cli_morphology import register as register_morphology
 from policy_search.cli_policies import register
@@ -31,7 +32,7 @@ app = typer.Typer(
 data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Import data, and look at it: import, list, check, stats, …",
+    help="Get, import and look at data: fetch, import, check, stats, …",
 )
 app.add_typer(data_app, name="data")
 register_study(app)
@@ -41,6 +42,7 @@ register_dashboard(app)
 register_check(data_app)
 register_import(data_app)
 register_morphology(data_app)
+register_fetch(data_app)
 app.command(epilog=EXAMPLE)(search)
 console = Console()
 MAX_ROWS = 24  # a longer table is summed up: nobody reads it
@@ -115,7 +117,9 @@ def data_list(root: Root = None) -> None:
             table.add_row(name, *(str(c) if c else "–" for c in counts))
         console.print(f"LIVECell layout in {folder}", soft_wrap=True)
     else:
-        console.print("No LIVECell folder: give --root or set LIVECELL_ROOT.")
+        console.print(
+            "No LIVECell folder: give --root, set LIVECELL_ROOT, or: policy-search data fetch A172", soft_wrap=True
+        )
     for name in resolve("demo/all", "train").cell_types:
         counts = [len(resolve(f"demo/{name}", split, missing_ok=True)) for split in SPLITS]
         table.add_row(f"demo/{name}", *(str(c) if c else "–" for c in counts))

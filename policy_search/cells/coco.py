@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pycocotools import mask as coco_mask
 
+from policy_search.cells.annotations import source
 from policy_search.cells.dataset import ImageRecord
 from policy_search.cells.errors import DamagedFile, DataError
 from policy_search.cells.instances import InstanceMap, Rle
@@ -29,16 +31,36 @@ class CocoFile:
     Attributes:
         path: where it was read.
         images: the `images` entries, by their COCO id.
-        annotations: per image id, its annotations in file order. Instance id = position + 1.
+        annotations: per image id, its annotations in file order. Instance id = position + 1. Those of a large file are
+            read from its compact copy each time they are asked for.
         replaced: `images` entries whose id stands again further down: the last one counts.
         categories: ids under `categories`; empty where the file names none.
     """
 
     path: Path
     images: dict[int, dict[str, Any]]
-    annotations: dict[int, list[dict[str, Any]]] = field(repr=False)
-    replaced: tuple[dict[str, Any], ...] = ()
+    annotations: Mapping[int, list[dict[str, Any]]] = field(repr=False)
+    replaced: tuple[dict[str, Any], ...] = field(default=(), repr=False)
     categories: frozenset[Any] = frozenset()
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Cell types of the images, in order of first appearance; empty text for images that do not say theirs."""
+        return tuple(dict.fromkeys(name or "" for name in self._types.values()))
+
+    def images_of(self, cell_type: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Ids and entries of one type's images, in file order; those that do not say their type belong to any."""
+        wanted = cell_type.lower()
+        return ((i, self.images[i]) for i, name in self._types.items() if name is None or name.lower() == wanted)
+
+    @cached_property
+    def _types(self) -> dict[int, str | None]:
+        """Per image its type: looked at once, not once for every type that is asked for."""
+        return {image_id: entry_type(entry) for image_id, entry in self.images.items()}
+
+
+_READ_BEFORE: OrderedDict[tuple[Path, str], CocoFile] = OrderedDict()
+_KEPT = 16
 
 
 def read_coco(path: str | Path) -> CocoFile:
@@ -50,55 +72,28 @@ def read_coco(path: str | Path) -> CocoFile:
     """
     path = Path(path)
     try:
-        stamp = path.stat()
-    except OSError:
-        raise DataError(f"annotation file is missing: {path}") from None
-    try:
-        return _read(path, stamp.st_mtime_ns, stamp.st_size)
+        key, data = source.key_of(path)
+        known = _READ_BEFORE.pop((path, key), None)
+        if known is None:
+            content, key = source.read(path, key, data)
+            categories = _category_ids(content.rest.get("categories"))
+            known = CocoFile(path, content.images, content.annotations, content.replaced, categories)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"annotation file is missing: {path}") from None
+        raise DamagedFile(f"annotation file cannot be read: {path} ({error.strerror or error})", path) from error
     except DataError as error:
         raise DamagedFile(str(error), path) from error
-
-
-@lru_cache(maxsize=16)
-def _read(path: Path, _mtime: int, _size: int) -> CocoFile:
-    try:
-        content = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"annotation file is damaged: {path} is not JSON ({error}). It may be truncated: fetch it again."
-        ) from error
-    if not isinstance(content, dict) or "images" not in content:
-        raise DataError(f"{path} is not a COCO file: expected an object with 'images' and 'annotations'")
-    images: dict[int, dict[str, Any]] = {}
-    replaced = []
-    for entry in _entries(content["images"], path, "images"):
-        missing = {"id", "file_name", "height", "width"} - entry.keys()
-        if missing:
-            raise DataError(f"{path}: an image entry lacks {', '.join(sorted(missing))}: {str(entry)[:120]}")
-        if entry["id"] in images:
-            replaced.append(images[entry["id"]])
-        images[entry["id"]] = entry
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for entry in _entries(content.get("annotations", []), path, "annotations"):
-        if "image_id" not in entry or "segmentation" not in entry:
-            raise DataError(f"{path}: an annotation lacks image_id or segmentation: {str(entry)[:120]}")
-        by_image[entry["image_id"]].append(entry)
-    return CocoFile(path, images, dict(by_image), tuple(replaced), _category_ids(content.get("categories")))
+    _READ_BEFORE[path, key] = known
+    while len(_READ_BEFORE) > _KEPT:
+        _READ_BEFORE.popitem(last=False)
+    return known
 
 
 def _category_ids(value: Any) -> frozenset[Any]:
-    """Nothing but the check asks for categories: what is not a list of them is taken as none."""
+    """What is no list of categories is taken as none."""
     entries = value if isinstance(value, list) else []
     return frozenset(e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), int | str))
-
-
-def _entries(value: Any, path: Path, key: str) -> list[dict[str, Any]]:
-    """The entries under a key, given as a list or as a mapping from some id."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise DataError(f"{path}: '{key}' should be a list or a mapping of objects, found {type(value).__name__}")
-    return value
 
 
 def annotation_rle(annotation: dict[str, Any], height: int, width: int) -> Rle | None:
@@ -135,8 +130,21 @@ def empty_rle(height: int, width: int) -> Rle:
 
 def annotations_key(coco: CocoFile, image_id: int) -> str:
     """Digest of one image's annotations."""
+    if isinstance(coco.annotations, source.PackedAnnotations) and image_id in coco.annotations:
+        return coco.annotations.digest(image_id)  # of the same text
     text = json.dumps([a["segmentation"] for a in coco.annotations.get(image_id, [])], default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def entry_type(entry: dict[str, Any]) -> str | None:
+    """The cell type that an image entry or its file name says; None if neither does."""
+    stem = Path(str(entry["file_name"])).stem
+    match = LIVECELL_NAME.match(stem)
+    spelt = str(entry.get("cell_type") or (match["type"] if match else stem.split("_Phase_")[0]))
+    known = find_cell_type(spelt)
+    if known is not None:
+        return known.name
+    return spelt if "_Phase_" in stem or "cell_type" in entry else None
 
 
 def image_record(entry: dict[str, Any], dataset: str, split: str, fallback_type: str) -> ImageRecord:
@@ -144,15 +152,10 @@ def image_record(entry: dict[str, Any], dataset: str, split: str, fallback_type:
 
     `cell_type` and `well` of the entry itself, where they stand, count more than the name.
     """
-    name = Path(str(entry["file_name"])).name
-    stem = Path(name).stem
+    stem = Path(str(entry["file_name"])).stem
     match = LIVECELL_NAME.match(stem)
-    spelt = str(entry.get("cell_type") or (match["type"] if match else stem.split("_Phase_")[0]))
-    known = find_cell_type(spelt)
-    if known is not None:
-        type_name = known.name
-    else:
-        type_name = spelt if "_Phase_" in stem or "cell_type" in entry else fallback_type
+    said = entry_type(entry)
+    type_name = fallback_type if said is None else said
     return ImageRecord(
         id=f"{dataset}/{stem}",
         cell_type=type_name,

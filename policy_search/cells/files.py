@@ -14,12 +14,13 @@ from policy_search.cells.errors import InputError
 
 
 @contextmanager
-def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(path: str | Path, *, durable: bool = False, option: str = "--out") -> Iterator[Path]:
     """A temporary path in the target's folder; on success it replaces `path`, on an exception it is removed.
 
     Args:
         path: the target.
         durable: wait until the disk has it, so that a power cut leaves the old file or the new one, never an empty one.
+        option: that named the folder, for the message.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -30,7 +31,7 @@ def replacing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     except OSError as error:
         raise InputError(
-            f"cannot write {target}: {error.strerror or error}. Choose another folder with --out."
+            f"cannot write {target}: {error.strerror or error}. Choose another folder with {option}."
         ) from error
     os.close(handle)
     scratch = Path(name)
@@ -65,15 +66,15 @@ def clear_scratch(path: str | Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
     """Write a text file in one step (see `replacing`)."""
-    with replacing(path) as scratch:
+    with replacing(path, option=option) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: Any, *, option: str = "--out") -> None:
     """Write JSON in one step, indented, refusing NaN and infinity (they are not JSON)."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", option=option)
 
 
 def require_writable_folder(path: str | Path, option: str = "--out") -> Path:

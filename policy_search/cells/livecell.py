@@ -65,7 +65,9 @@ class FileReader:
     def _path(self, record: ImageRecord) -> Path:
         path = self.files[record.id]
         if path is None:
-            raise DataError(f"image file of {record.id} is missing; its annotations are there. Fetch the images again.")
+            raise DataError(
+                f"image file of {record.id} is missing; its annotations are there. Fetch it: policy-search data fetch."
+            )
         return path
 
 
@@ -96,24 +98,42 @@ def image_index(folder: Path) -> dict[str, Path]:
     return _image_index(folder, folder.stat().st_mtime_ns) if folder.is_dir() else {}
 
 
+def forget_images() -> None:
+    """Look again which images are there: new ones below a subfolder do not show in the folder's own date."""
+    _image_index.cache_clear()
+
+
 def dataset_folder(root: Path) -> Path:
     """The folder that holds `annotations/`: the root itself, or the folder that LIVECell's archives unpack to."""
-    for folder in (root, root / "LIVECell_dataset_2021"):
+    for folder in _possible(root):
         if (folder / "annotations").is_dir():
             return folder
     raise DataError(
-        f"no LIVECell data in {root}: expected its folders 'annotations' and 'images' there. "
-        "Point --root (or LIVECELL_ROOT) at the folder that holds them."
+        f"no LIVECell data in {root}: expected its folders 'annotations' and 'images' there. Point --root (or "
+        f"LIVECELL_ROOT) at the folder that holds them, or fetch them: policy-search data fetch A172 --root {root}"
     )
+
+
+def has_data(root: Path) -> bool:
+    """Whether `dataset_folder` finds one."""
+    return any((folder / "annotations").is_dir() for folder in _possible(root))
+
+
+def home(root: Path) -> Path:
+    """The folder that holds `annotations/`, or is to hold it."""
+    return dataset_folder(root) if has_data(root) else root
+
+
+def _possible(root: Path) -> tuple[Path, ...]:
+    return root, root / "LIVECell_dataset_2021"
 
 
 def types_in(root: Path) -> tuple[str, ...]:
     """Names of every type with an annotation folder, annotated image or unlabelled image below the root."""
     base = dataset_folder(root)
     names: dict[str, None] = {}
-    union = [entry for path in _union_files(base).values() for entry in read_coco(path).images.values()]
-    for entry in union:
-        names[image_record(entry, "", "", "").cell_type] = None
+    for path in _union_files(base).values():
+        names |= dict.fromkeys(read_coco(path).types)
     singles = base / "annotations" / "LIVECell_single_cells"
     folders = [*_folders(singles), *_folders(base / "unlabeled")]
     lower = {n.lower() for n in names}
@@ -139,24 +159,33 @@ def livecell_dataset(name: str, types: Sequence[str], split: str, root: Path) ->
     return CellDataset(name, tuple(records), merge_readers(readers))
 
 
+def nothing_missing(root: Path, type_name: str, split: str) -> bool:
+    """Whether a type's annotation file of a split is there with every image that it names."""
+    if not has_data(root):
+        return False
+    base = dataset_folder(root)
+    if annotation_file(base, type_name, split) is None:
+        return False
+    records, reader = _annotated(base, type_name, split)
+    return bool(records) and None not in reader.files.values()
+
+
 def _annotated(base: Path, type_name: str, split: str) -> tuple[list[ImageRecord], FileReader]:
-    path = _annotation_file(base, type_name, split)
+    path = annotation_file(base, type_name, split)
     if path is None:
         return [], FileReader({}, {})
     coco = read_coco(path)
     index = image_index(base / "images")
     records, files, sources = [], {}, {}
-    for image_id, entry in coco.images.items():
+    for image_id, entry in coco.images_of(type_name):  # the union file holds every type
         record = image_record(entry, type_name, split, type_name)
-        if record.cell_type.lower() != type_name.lower():
-            continue  # the union file holds every type
         records.append(record)
         files[record.id] = index.get(Path(str(entry["file_name"])).name)
         sources[record.id] = (coco, image_id)
     return sorted(records, key=lambda r: r.id), FileReader(files, sources)
 
 
-def _annotation_file(base: Path, type_name: str, split: str) -> Path | None:
+def annotation_file(base: Path, type_name: str, split: str) -> Path | None:
     """The type's own file if it is there, else the union over all types, else None."""
     for folder in _folders(base / "annotations" / "LIVECell_single_cells"):
         known = find_cell_type(folder.name)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from policy_search.cells import DataError
 from policy_search.cells.checks import Opened, open_splits
+from policy_search.cells.fetched import Fetched
 from tests.cells.test_checks import check, found
 from tests.cells.tidy_coco import TidyCoco
 
@@ -130,3 +131,20 @@ def test_colour_and_deep_images_are_compared_by_what_is_read(tmp_path):
     data = tidy.write()
     Image.fromarray(np.repeat(tidy.pixels[name][..., None], 3, 2)).save(tmp_path / "images" / entry["file_name"])
     assert found(check(data)) == {"image-repeated": 2}
+
+
+def test_what_was_fetched_and_changed_since_is_named(livecell_root):
+    record = Fetched(livecell_root)
+    names = sorted(p.relative_to(livecell_root).as_posix() for p in (livecell_root / "images").rglob("*.tif"))
+    for name in names[:2]:
+        record.add(name, "", "http://example.org/" + name)
+    record.save()
+    assert "file-changed" not in check("all", livecell_root).by_code()
+    path = livecell_root / names[1]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    (finding,) = check("all", livecell_root).by_code()["file-changed"]
+    assert finding.record.endswith("fetched.json")
+    assert names[1] in finding.text
+    assert not check("all", livecell_root).usable

@@ -26,6 +26,7 @@ class Code:
 CODES: dict[str, Code] = {
     # Files and images that cannot be used.
     "annotations-damaged": Code(ERROR, "files", "annotation file truncated, not JSON or not COCO"),
+    "file-changed": Code(ERROR, "files", "not as `data fetch` left it: damaged, changed or gone"),
     "image-missing": Code(ERROR, "images", "annotated, but the image file is not there"),
     "image-damaged": Code(ERROR, "images", "image file truncated or unreadable"),
     "image-size": Code(ERROR, "images", "image and annotations differ in size"),

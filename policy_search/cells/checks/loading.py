@@ -10,8 +10,9 @@ from policy_search.cells.checks.entries import coco_files
 from policy_search.cells.checks.findings import Finding
 from policy_search.cells.dataset import CellDataset
 from policy_search.cells.errors import DamagedFile, DataError
+from policy_search.cells.fetched import FILE, verify_fetched
 from policy_search.cells.images import read_image
-from policy_search.cells.livecell import IMAGE_SUFFIXES, FileReader, dataset_folder, types_in
+from policy_search.cells.livecell import IMAGE_SUFFIXES, FileReader, dataset_folder, home, types_in
 from policy_search.cells.sources import SPLITS, find_root, resolve
 
 
@@ -35,8 +36,8 @@ def open_splits(data: str, root: Path | None = None) -> Iterator[Opened]:
     Raises:
         DataError: unknown name or missing folder; not for damaged files, these are findings.
     """
-    # HOOK fetched.json: where find_root(root) holds one, a finding (code `file-changed`, to be added to CODES) for each
-    # problem that verify_fetched names belongs here, ahead of the splits.
+    if changed := _changed(data, root):
+        yield _nothing(data, *changed)
     before: set[str] = set()
     told: set[str] = set()
     for split in SPLITS:
@@ -49,9 +50,20 @@ def open_splits(data: str, root: Path | None = None) -> Iterator[Opened]:
             told |= {f.record for f in new}
 
 
+def _changed(data: str, root: Path | None) -> list[Finding]:
+    """Files that `data fetch` recorded and that are no longer what they were."""
+    if "/" in data or ".json" in data.lower():
+        return []
+    folder = find_root(root)
+    if folder is None:
+        return []
+    record = home(folder) / FILE
+    return [Finding("file-changed", str(record), "", text) for text in verify_fetched(record.parent)]
+
+
 def _open(data: str, split: str, root: Path | None) -> Iterator[Opened]:
     try:
-        yield Opened(resolve(data, split, root, missing_ok=True))
+        yield Opened(resolve(data, split, root, missing_ok=True, fetch=False))
         return
     except DamagedFile as error:
         damaged = error
