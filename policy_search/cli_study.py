@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import socket
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from policy_search.cells.errors import InputError
+from policy_search.study.stopping import stop_asked, stop_at_once
 
 if TYPE_CHECKING:
     from policy_search.config import RunConfig
@@ -184,39 +181,19 @@ def _to_the_end(config: RunConfig, *, adopt: bool = False) -> None:
 def _stoppable(hint: Callable[[], str]) -> Iterator[None]:
     """Ctrl-C and SIGTERM (what a cluster sends) free the trial that is under way and say how to go on: exit code 130.
     What breaks while a study runs is one sentence and exit code 1."""
-    asked = False
-    hook = sys.unraisablehook
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        raise KeyboardInterrupt
-
-    def again(lost: sys.UnraisableHookArgs) -> None:
-        # The signal came while an object was being collected, from where no exception gets out.
-        if issubclass(lost.exc_type, KeyboardInterrupt):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-        else:
-            hook(lost)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    sys.unraisablehook = again
-    try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        # Who is asked to stop may meet something else on the way out, such as a storage that is away.
-        if asked or isinstance(error, KeyboardInterrupt):
-            typer.echo(hint(), err=True)
-            raise typer.Exit(130) from None
-        sentence = _broken(error)
-        if sentence is None:
-            raise
-        typer.echo(f"error: {sentence}", err=True)
-        raise typer.Exit(1) from None
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stop_at_once():
+        try:
+            yield
+        except (KeyboardInterrupt, Exception) as error:
+            # Who is asked to stop may meet something else on the way out, such as a storage that is away.
+            if stop_asked() or isinstance(error, KeyboardInterrupt):
+                typer.echo(hint(), err=True)
+                raise typer.Exit(130) from None
+            sentence = _broken(error)
+            if sentence is None:
+                raise
+            typer.echo(f"error: {sentence}", err=True)
+            raise typer.Exit(1) from None
 
 
 def _broken(error: Exception) -> str | None:

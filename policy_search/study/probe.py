@@ -17,6 +17,7 @@ from policy_search.cells import InstanceMap
 from policy_search.study.matching import MatchCounts, match
 from policy_search.study.network import ProbeNet, confidences, decode, predict, targets
 from policy_search.study.ranking import average_precision, judge_ranked
+from policy_search.study.stopping import raise_if_asked
 
 Image = NDArray[np.uint8]
 # (image, instances, image id, draw index) -> augmented image of the same shape, and its instances
@@ -206,6 +207,7 @@ def _fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=rise)
     losses = []
     for step in range(1, steps + 1):
+        raise_if_asked()
         images, wanted = pool.batch()
         batch = torch.from_numpy((images.astype(np.float32) - base.mean) / base.std)
         target = torch.from_numpy(wanted)

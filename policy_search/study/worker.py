@@ -14,6 +14,7 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from policy_search.study.slots import ERROR, INTERRUPTED, SLOT, Slots, read_slots
+from policy_search.study.stopping import raise_if_asked, stop_asked
 from policy_search.study.storage import StorageLostError, StudyStorage, lost_storage
 from policy_search.study.storages.locks import claim_lock
 
@@ -79,6 +80,7 @@ def work(work_round: Round, storage: StudyStorage, *, tell: Callable[[str], None
     """
     study, failures, waiting = work_round.study, 0, False
     while True:
+        raise_if_asked()  # a library may have swallowed the exception
         fail_stale_trials(study)  # of workers that show no sign of life; their slots are free then
         with claim_lock(storage, study.study_name) as lock:
             slots = slots_of(study)
@@ -137,6 +139,9 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
             ending = (INTERRUPTED, True)
             raise
         except Exception as error:
+            if stop_asked():  # what a signal raised has become another error on its way
+                ending = (INTERRUPTED, True)
+                raise KeyboardInterrupt from error
             if isinstance(error, OSError) and error.errno in FULL:  # no policy's fault: its slot stays free
                 ending = (INTERRUPTED, True)
                 stop = StudyBrokenError(
@@ -160,7 +165,7 @@ def _one_trial(work_round: Round, storage: StudyStorage, slots: Slots, release: 
         if lost is not None:
             raise lost from None
         # Ctrl-C while Optuna closes a trial ends in another error, to which it is the context.
-        if isinstance(error.__context__, KeyboardInterrupt):
+        if stop_asked() or isinstance(error.__context__, KeyboardInterrupt):
             _give_back(study, storage, trial_id, slots)
             raise KeyboardInterrupt from None
         # A trial may have been given to another worker, as this one had shown no sign of life (a laptop that was

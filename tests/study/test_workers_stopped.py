@@ -8,20 +8,25 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from policy_search.augment import PolicyDocument
 from policy_search.cli_study import _stoppable
 from policy_search.config import RunConfig
 from policy_search.study import runner
 from policy_search.study.data import load_study_data
+from policy_search.study.objective import Report, Score
 from policy_search.study.objectives import build_objective
 from policy_search.study.opening import open_study
+from policy_search.study.probe import ProbeSettings, train_base
 from policy_search.study.reports.storage import stored_study
 from policy_search.study.slots import INTERRUPTED
+from policy_search.study.stopping import stop_asked, stop_at_once
 from policy_search.study.storage import default_url, open_storage
 from policy_search.study.worker import slots_of
 from tests.postgres import PASSWORD, Server
@@ -121,6 +126,60 @@ def test_an_interrupt_while_optuna_opens_or_closes_a_trial_frees_the_slot(
     with stored_study(default_url(players.folder / "owner"), "x") as study:
         states = [(trial.state.name, INTERRUPTED in trial.user_attrs) for trial in study.get_trials(deepcopy=False)]
     assert states == [("FAIL", True)]
+
+
+class Stopped(Rule):
+    """Is told to stop at its third scoring, in a place where what the signal raises does not stay KeyboardInterrupt."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self._way = way
+
+    def score(self, document: PolicyDocument, *, seed: int, report: Report | None = None) -> Score:
+        if len(self.scored) == 2:
+            if self._way == "renamed":
+                type("Late", (), {"part": Part()})  # a class that is defined while it is imported
+            with suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+        return super().score(document, seed=seed, report=report)
+
+
+class Part:
+    """Python makes a RuntimeError of what its hook raises (up to 3.11)."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("renamed", [("COMPLETE", False), ("COMPLETE", False), ("FAIL", True)]),
+        ("swallowed", [("COMPLETE", False)] * 3),
+    ],
+)
+def test_a_signal_that_a_library_hides_stops_the_study(
+    way: str, expected: list[tuple[str, bool]], players: Players
+) -> None:
+    with pytest.raises(KeyboardInterrupt), stop_at_once():
+        runner.run_study(players.config(None), objective=Stopped(way), learn=fake_learning)
+    with stored_study(default_url(players.folder / "owner"), "x") as study:
+        states = [(t.state.name, INTERRUPTED in t.user_attrs) for t in study.get_trials(deepcopy=False)]
+    assert states == expected
+
+
+def test_a_signal_that_a_library_hides_stops_the_training_of_a_probe() -> None:
+    data = load_study_data("demo/A172", root=None, max_images=1)
+    with stop_at_once():
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert stop_asked()
+        with pytest.raises(KeyboardInterrupt):
+            train_base(data.train, seed=0, settings=ProbeSettings(base_steps=10**6))
+    assert not stop_asked()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
