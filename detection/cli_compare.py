@@ -36,7 +36,7 @@ def compare(
     from detection.compare import compare as compare_rows
     from detection.compare import every_pair
     from detection.matrices.record import load_matrix
-    from detection.matrices.runs import learnt_rows, naive_rows, paper_of, runs_of
+    from detection.matrices.runs import PAPERS_SOURCE, learnt_rows, naive_rows, paper_of, runs_of
     from detection.statistics.paper import read_paper
     from detection.store import Store
     from detection.tables.table import FORMS, render
@@ -48,6 +48,8 @@ def compare(
         raise InputError(f"unknown format {wanted!r}: expected one of {', '.join(FORMS)}; name it with --format")
     record = load_matrix(matrix)
     theirs = paper_of(record, read_paper(paper)) if paper else {}
+    if paper and not theirs:
+        sys.stderr.write(f"the paper's numbers are left out: its model was trained on {PAPERS_SOURCE}\n")
     asked = every_pair(learnt_rows(record), naive_rows(record)) if pairs else ()
     found = [
         compare_rows(runs, pairs=asked, draws=draws, level=level, seed=seed)

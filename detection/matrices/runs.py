@@ -11,6 +11,9 @@ from detection.statistics.resamples import Runs
 from detection.store import Store
 from policy_search.augment import BASELINES
 from policy_search.cells.errors import InputError
+from policy_search.cells.types import find_cell_type
+
+PAPERS_SOURCE = "A172"
 
 
 def runs_of(record: MatrixRecord, store: Store) -> list[Runs]:
@@ -38,6 +41,8 @@ def learnt_rows(record: MatrixRecord) -> tuple[str, ...]:
 def paper_of(record: MatrixRecord, columns: Paper) -> dict[str, Mapping[str, float]]:
     """The paper's numbers by row label, of those rows that name one of its columns.
 
+    None where another type was trained on: the paper's model had seen A172.
+
     Raises:
         InputError: a column that the paper's tables do not have.
     """
@@ -45,6 +50,9 @@ def paper_of(record: MatrixRecord, columns: Paper) -> dict[str, Mapping[str, flo
     for label, name in names.items():
         if name not in columns:
             raise InputError(f"row {label}: the paper's tables have no column {name!r}: {', '.join(columns)}")
+    trained_on = [find_cell_type(source.rpartition("/")[2]) for source in record.sources]
+    if any(kind is None or kind.name != PAPERS_SOURCE for kind in trained_on):
+        return {}
     return {label: columns[name] for label, name in names.items()}
 
 

@@ -49,7 +49,7 @@ def record(**changes: object) -> MatrixRecord:
     )  # fmt: skip
     values = {
         "experiment": "table", "title": "Table", "scale": "demo", "reference": "none", "rows": tuple(SKILLS),
-        "sources": ("A172", "BV2"), "seeds": (0, 1, 2), "planned": 24, "cells": cells, "synthetic": False,
+        "sources": ("A172",), "seeds": (0, 1, 2), "planned": 24, "cells": cells, "synthetic": False,
         "data": "livecell-mini", "versions": {}, "threads": 1, "started": "", "finished": "",
     }  # fmt: skip
     return MatrixRecord(**{**values, **changes})
@@ -94,6 +94,17 @@ def test_the_papers_columns_go_by_the_rows_labels():
     wrong = tuple(c.model_copy(update={"paper": "flop"}) for c in record().cells)
     with pytest.raises(InputError, match="row none: the paper's tables have no column 'flop'"):
         paper_of(record(cells=wrong), columns)
+
+
+@pytest.mark.parametrize("sources", [("UsiigaciA",), ("BT474",), ("A172", "BV2"), ("A172,BV2",)])
+def test_the_papers_numbers_stand_beside_models_of_its_own_source_only(store, tmp_path, sources):
+    columns = read_paper(TABLE)
+    assert paper_of(record(sources=("demo/A-172",)), columns) == paper_of(record(), columns) != {}
+    assert paper_of(record(sources=sources), columns) == {}
+    save_matrix(record(sources=("A172", *sources)), tmp_path / "table.json")
+    done = command(tmp_path, "--format", "csv", "--paper", str(TABLE))
+    assert "paper_ap50" not in done.stdout
+    assert "left out: its model was trained on A172" in done.stderr
 
 
 def test_a_store_without_a_finished_cell_or_its_images_is_refused(store, tmp_path):
