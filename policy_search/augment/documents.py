@@ -12,7 +12,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import albumentations as A
 from albumentations.core.serialization import SERIALIZABLE_REGISTRY, shorten_class_name
@@ -43,7 +43,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     schema_version: int = SCHEMA
-    name: str = Field("", max_length=_MAX_NAME)
+    name: Annotated[str, Field(max_length=_MAX_NAME)] = ""
     family: str = ""
     data: str | None = None
     fingerprint: str | None = None
@@ -97,11 +97,14 @@ class PolicyDocument:
         given = content["transform"]
         check_transform(given, source)
         written = _written(_build(given, source), source)
-        # What stands in the file as we write it was read back when it was written.
-        if written != given and _written(_build(written, source), source) != written:
-            raise PolicyError(
-                f"{source}: Albumentations {FORMAT_VERSION} does not read back what it writes of this policy"
-            )
+        if _text(written) != _text(given):  # what stands in a file as we write it was read back when it was written
+            # Twice, because at first 0 may stay 0 and become 0.0 when it is read back: another hash.
+            first, written = written, _written(_build(written, source), source)
+            check_transform(written, source)  # with the defaults and bounds that Albumentations has put in
+            if written != first:
+                raise PolicyError(
+                    f"{source}: Albumentations {FORMAT_VERSION} reads this policy, but not what it writes of it"
+                )
         return cls(written, provenance)
 
     @property
@@ -112,7 +115,7 @@ class PolicyDocument:
     @cached_property
     def content_hash(self) -> str:
         """16 hex digits over the transform alone: equal behaviour, equal hash, whatever the provenance says."""
-        return hashlib.sha256(json.dumps(self.transform, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(_text(self.transform).encode()).hexdigest()[:16]
 
     @cached_property
     def needs_donor(self) -> bool:
@@ -194,3 +197,7 @@ def _written(compose: A.BaseCompose, source: str) -> dict[str, Any]:
         raise PolicyError(f"{source}: Albumentations cannot write this policy to a file: {text[:300]}") from error
     check_plain(written, "transform", source)
     return written
+
+
+def _text(transform: Any) -> str:
+    return json.dumps(transform, sort_keys=True)

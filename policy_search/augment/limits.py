@@ -33,12 +33,12 @@ _MOST: dict[str, float] = {
     # Things drawn one by one.
     **dict.fromkeys(
         ("num_holes_range", "holes_number_xy", "num_masks_x", "num_masks_y", "number_of_patches", "num_shadows_limit",
-         "shadow_dimension", "num_flare_circles_range", "n_segments", "num_steps", "max_objects", "drop_length",
+         "num_flare_circles_range", "n_segments", "num_steps", "max_objects", "drop_length",
          "drop_width", "src_radius"),
         _MANY,
     ),
-    "tile_grid_size": 100, "grid": 100, "grid_yx": 100, "num_grid_xy": 100, "num_control_points": 20, "nb_rows": 20,
-    "nb_cols": 20,
+    "num_output_channels": 16, "shadow_dimension": 100, "tile_grid_size": 100, "grid": 100, "grid_yx": 100,
+    "num_grid_xy": 100, "num_control_points": 20, "nb_rows": 20, "nb_cols": 20,
     # How far pixels move. A border that mirrors or repeats the image is walked through image by image.
     "translate_percent": 10, "translate_px": _FRAME, "shift_limit": 10, "shift_limit_x": 10, "shift_limit_y": 10,
     "shear": 89, "alpha": 10_000, "magnitude": _FRAME, "distort_limit": 100,
