@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +11,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from policy_search.cells.errors import DataError
 
+# Pillow's remarks on odd tags are for whoever has set up logging, not for a user's terminal.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 # The stretch that brings deeper images to 8 bits. A plain cast or a division by 256 would saturate or blacken
 # cameras that use 12 of 16 bits.
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
+# Pillow's modes whose channels are grey levels or red, green and blue; others are converted.
+_AS_THEY_ARE = ("1", "L", "LA", "I", "F", "RGB", "RGBA", "RGBX")
 
 
 def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """8-bit pixels are returned as they are; deeper ones are stretched linearly from their 0.1 to 99.9 percentile."""
     if pixels.dtype == np.uint8:
         return pixels
-    values = pixels.astype(np.float32)
+    values: NDArray[Any] = pixels.astype(np.float32)
+    # As far apart as 32 bits allow, or as near: their difference, or its reciprocal, needs 64.
+    spread = float(values.max()) - float(values.min())
+    if not 1e-30 < spread < 1e30:
+        values = pixels.astype(np.float64)
     low, high = np.percentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE])
     if high <= low:
         return np.zeros(pixels.shape, np.uint8)
@@ -37,19 +46,22 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DataError: missing, truncated, not an image, or with pixels that are no numbers.
     """
     try:
-        with PillowImage.open(path) as image:
-            deep = _deep_colour(image, path)
-            image.load()
-            pixels: NDArray[Any] = np.asarray(image.convert("RGB") if image.mode == "P" else image)
-        if deep:
-            pixels = _read_deep_colour(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that mean nothing here, and of sizes that are still allowed
+            pixels = _decoded(path)
     except FileNotFoundError:
         raise DataError(f"image file is missing: {path}") from None
     except DataError:
         raise
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
+    except PillowImage.DecompressionBombError as error:
         raise DataError(
-            f"image file is damaged: {path} ({error}). Fetch it again, save it with 8 or 16 bits, or remove its record."
+            f"image file {path} is too large to be worked on whole ({str(error).split(',')[0]}): its header is "
+            "damaged, or it has to be cut into tiles"
+        ) from None
+    except Exception as error:  # decoders raise what they stumble over
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"image file is damaged: {path} ({text}). Fetch it again, save it with 8 or 16 bits, or remove its record."
         ) from error
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
@@ -63,6 +75,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if not np.isfinite(pixels).all():
         raise DataError(f"image file {path} holds pixels that are not finite numbers. Replace them by the background.")
     return np.ascontiguousarray(to_uint8(pixels))
+
+
+def _decoded(path: Path) -> NDArray[Any]:
+    """The pixels as the file has them, channels last where there are several."""
+    with PillowImage.open(path) as image:
+        deep = _deep_colour(image, path)
+        image.load()
+        as_it_is = image.mode in _AS_THEY_ARE or image.mode.startswith("I;16")
+        pixels: NDArray[Any] = np.asarray(image if as_it_is else image.convert("RGB"))
+    return _read_deep_colour(path) if deep else pixels
 
 
 def _deep_colour(image: PillowImage.Image, path: Path) -> bool:
@@ -83,7 +105,11 @@ def _deep_colour(image: PillowImage.Image, path: Path) -> bool:
 
 def _read_deep_colour(path: Path) -> NDArray[Any]:
     """(H, W, 3 or 4) uint16, RGB first."""
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it warns of tags it does not know
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
         raise ValueError("16-bit colours that cannot be decoded")
     found: NDArray[Any] = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import policies
-from tests.fuzz.mutations import json_files
+from tests.fuzz import pictures, policies
+from tests.fuzz.mutations import damaged_bytes, json_files
 
 
 class Target(NamedTuple):
@@ -31,6 +31,10 @@ def _named(name: str, data: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple
 
 TARGETS = {
     "policies": Target(_named("policy.json", json_files([*policies.OURS, *policies.OTHERS])), policies.check_policy),
+    "pictures": Target(
+        st.one_of(*(_named(name, damaged_bytes([data])) for name, data in pictures.CORPUS.items())),
+        pictures.check_picture,
+    ),
     "conversions": Target(_named("foreign.json", json_files(policies.FOREIGN)), policies.check_conversion),
 }
 # The same examples each time; scripts/fuzz.py draws others.
