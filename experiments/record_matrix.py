@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import csv
 import io
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
@@ -44,7 +45,9 @@ def main() -> None:
     options = parser.parse_args()
     store = Store(options.results, create=False)
     loaded = [load_matrix(path) for path in options.records]
-    for record in [together(loaded, options.together)] if options.together else loaded:
+    alone = zip(loaded, options.records, strict=True)
+    asked = [(together(loaded, options.together), Path())] if options.together else alone
+    for record, path in asked:
         name = f"{record.experiment}_{record.scale}"
         pairs = every_pair(learnt_rows(record), naive_rows(record))
         found = [compare(runs, pairs=pairs) for runs in runs_of(record, store)]
@@ -57,7 +60,7 @@ def main() -> None:
             continue
         records = ROOT / "experiments" / "results" / "records"
         records.mkdir(exist_ok=True)
-        save_matrix(shareable(record), records / f"{name}.json")
+        save_matrix(shareable(keep_policies(record, path.parent, records)), records / f"{name}.json")
         keep_results(record, store, records / f"{name}.sqlite")
 
 
@@ -94,6 +97,20 @@ def facts_of(record: MatrixRecord, values: list[dict[str, str]]) -> dict[str, An
         **environment(record.threads), "commit": commit(), "command": record.command, "started": record.started,
         "finished": record.finished, "cpu_seconds": record.cpu_seconds, "commands": commands, "values": values,
     }  # fmt: skip
+
+
+def keep_policies(record: MatrixRecord, folder: Path, records: Path) -> MatrixRecord:
+    """The record with its learnt policies beside it: their searches' folders are not kept."""
+    cells = []
+    for cell in record.cells:
+        source = folder / cell.policy_file
+        kept = Path("policies") / f"{record.scale}.{cell.policy.partition(':')[2]}.{cell.seed}.json"
+        if cell.policy.startswith("search:") and source.is_file():
+            (records / kept).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, records / kept)
+            cell = cell.model_copy(update={"policy_file": kept.as_posix()})
+        cells.append(cell)
+    return record.model_copy(update={"cells": tuple(cells)})
 
 
 def shareable(record: MatrixRecord) -> MatrixRecord:

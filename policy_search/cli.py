@@ -16,6 +16,7 @@ from policy_search.cells.sources import SPLITS, find_root, resolve
 from policy_search.cli_check import register as register_check
 from policy_search.cli_dashboard import register as register_dashboard
 from policy_search.cli_fetch import register as register_fetch
+from policy_search.cli_import import register as register_import
 from policy_search.cli_morphology import register as register_morphology
 from policy_search.cli_policies import register
 from policy_search.cli_report import register as register_report
@@ -30,7 +31,9 @@ app = typer.Typer(
     help="Learn augmentation policies that carry a cell-segmentation model over to cell types nobody labelled.",
 )
 data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Get and look at the data: fetch, list, check, stats, morphology."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Get, import and look at data: fetch, import, check, stats, …",
 )
 app.add_typer(data_app, name="data")
 register_study(app)
@@ -38,6 +41,7 @@ register(app)
 register_report(app)
 register_dashboard(app)
 register_check(data_app)
+register_import(data_app)
 register_morphology(data_app)
 register_fetch(data_app)
 app.command(epilog=EXAMPLE)(search)

@@ -13,6 +13,7 @@ from rich.console import Console
 from policy_search.cells.errors import InputError
 from policy_search.cells.fetch_automatic import fetch_command
 from policy_search.cells.fetch_parts import BASE, wanted_splits, wanted_types
+from policy_search.cells.livecell import home
 from policy_search.cells.sources import cache_root
 
 console = Console()
@@ -40,7 +41,7 @@ def fetch(
     folder = root or Path(os.environ.get("LIVECELL_ROOT") or cache_root())
     folder = folder.expanduser()
     if verify:
-        _verify(folder)
+        _verify(home(folder))
         return
     if not types:
         raise InputError(f"fetch what? Name types, such as {fetch_command(['A172', 'BT474'])}, or: all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,3 +159,49 @@ class MorphologyConfig(CommandConfig):
     def identity(self) -> dict[str, Any]:
         """The part that decides the numbers: all but where data and results lie."""
         return self.model_dump(mode="json", exclude={"out", "root"})
+
+
+class ImportConfig(CommandConfig):
+    """What `policy-search data import` takes, how it reads it, and where the COCO file goes."""
+
+    command: Literal["data import"] = "data import"
+    folder: Path = Field(description="folder with images and label images, or with COCO files; or one COCO file")
+    out: Path = Field(description="COCO file to write; with fractions the stem of one for each split")
+    page: int | None = Field(None, ge=1, description="plane of multi-page files, from 1")
+    channel: int | None = Field(None, ge=1, description="channel of files with several, from 1")
+    type: str | None = Field(None, min_length=1, description="cell type of all images; by folder or name when None")
+    well: str | None = Field(None, min_length=1, description="regular expression with one group, or `folder`")
+    split: tuple[float, ...] | None = Field(None, description="shares of train, val and test; one file when None")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="decides which wells go into which split")
+    images: str | None = Field(None, min_length=1, description="pattern of image names; by rule when None")
+    labels: str | None = Field(None, min_length=1, description="pattern of label-image names; by rule when None")
+    split_components: bool = Field(False, description="masks with one value: each connected part is a cell")
+    keep_unlabelled: bool = Field(False, description="images without a label image are taken as unlabelled")
+    force: bool = Field(False, description="replace what is there")
+
+    @model_validator(mode="after")
+    def _usable(self) -> ImportConfig:
+        if self.out.suffix.lower() != ".json":
+            raise InputError(f"--out: expected the name of a .json file, found {str(self.out)!r}")
+        word = next((w for w in ("train", "val", "test") if w in self.out.stem.lower()), None)
+        if word is not None:
+            raise InputError(
+                f"--out: the name {self.out.name!r} holds {word!r}, so that --data would take the file for one split "
+                "of several; choose a name without train, val and test"
+            )
+        if self.split is not None and not (
+            len(self.split) == 3 and all(0 <= s <= 1 for s in self.split) and abs(sum(self.split) - 1) < 1e-6
+        ):
+            raise InputError(f"--split: expected three shares that sum up to 1, as 0.7,0.15,0.15, found {self.split}")
+        if self.well is not None and self.well != "folder":
+            try:
+                groups = re.compile(self.well).groups
+            except re.error as error:
+                raise InputError(f"--well: {self.well!r} is no regular expression ({error})") from None
+            if groups != 1:
+                raise InputError(f"--well: expected one group in ( ), found {groups} in {self.well!r}")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The part that decides the content: all but where it lies. Saved in the COCO file under `info`."""
+        return self.model_dump(mode="json", exclude={"folder", "out", "force"})

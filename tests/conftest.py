@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -136,3 +138,20 @@ def no_picture(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes((whole / "preview.png").read_bytes())
 
     monkeypatch.setattr(search_run, "save_preview", write)
+
+
+@pytest.fixture
+def call_policy_search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple]:
+    """Call `policy-search` with arguments; return (exit code, standard output, standard error)."""
+    from policy_search import cli
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["policy-search", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        return code, *capsys.readouterr()
+
+    return call

@@ -9,25 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from policy_search import cli
 from tests.conftest import ROOT
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(call_policy_search):
     """Call the command; return (exit code, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["policy-search", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return call_policy_search
 
 
 def test_preview_writes_a_picture(run, livecell_root, tmp_path):

@@ -8,10 +8,11 @@ import pty
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from policy_search import cli, cli_check
+from policy_search import cli_check
 from policy_search.cells.checks import CODES
 from tests.cells.test_checks import few, missing, wells
 from tests.cells.tidy_coco import TidyCoco
@@ -19,21 +20,10 @@ from tests.conftest import ROOT
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(call_policy_search, monkeypatch):
     """Call the command on a terminal of 80 columns; return (exit code, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["policy-search", "data", "check", *map(str, arguments)])
-        monkeypatch.setattr(cli_check.console, "width", 80)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    monkeypatch.setattr(cli_check.console, "width", 80)
+    return partial(call_policy_search, "data", "check")
 
 
 @pytest.fixture

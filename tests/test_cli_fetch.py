@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import pytest
 
 from policy_search import cli
+from policy_search.cells import resolve
+from policy_search.cells.checks import open_splits
 from tests.cells.flaky_server import Fault
 from tests.cells.livecell_mirror import A172_MODEL, A172_TRAIN, tree
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(call_policy_search):
     """Call the command; return (exit code, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["policy-search", "data", "fetch", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+    return partial(call_policy_search, "data", "fetch")
 
 
 def test_fetch_twice_then_verify(run, mirror, tmp_path):
@@ -52,6 +44,19 @@ def test_model_and_split(run, mirror, tmp_path, monkeypatch):
     assert code == 0
     assert f"detect finetune --preset livecell --weights {tmp_path / 'new' / A172_MODEL}" in out
     assert tree(tmp_path / "new") == mirror.of("A172", "val") | {A172_MODEL: mirror.truth[A172_MODEL]}
+
+
+def test_into_the_folder_that_was_unpacked_there(run, mirror, tmp_path):
+    inner = tmp_path / "LIVECell_dataset_2021"
+    (inner / "annotations").mkdir(parents=True)
+    assert run("A172", "--split", "val", "--root", tmp_path)[0] == 0
+    assert tree(inner) == mirror.of("A172", "val") == {n.partition("/")[2]: c for n, c in tree(tmp_path).items()}
+    assert len(resolve("A172", "val", tmp_path)) == 2
+    assert run("--verify", "--root", tmp_path)[0] == 0
+    min(inner.rglob("*.tif")).unlink()
+    assert run("--verify", "--root", tmp_path)[0] == 1
+    changed = [finding for opened in open_splits("A172", tmp_path) for finding in opened.findings]
+    assert [finding.code for finding in changed] == ["file-changed"]
 
 
 def test_notes_of_a_second_try(run, mirror, tmp_path, monkeypatch):

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from policy_search import cli, cli_morphology
+from policy_search import cli_morphology
 from policy_search.cells import resolve
 from tests.conftest import write_livecell
 
 
 @pytest.fixture
-def morphology(monkeypatch, capsys):
+def morphology(call_policy_search, monkeypatch):
     """Call the command on a terminal of 80 columns; return (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["policy-search", "data", "morphology", *map(str, arguments)])
-        monkeypatch.setattr(cli_morphology.console, "_width", 80)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        return code, *capsys.readouterr()
-
-    return call
+    monkeypatch.setattr(cli_morphology.console, "_width", 80)
+    return partial(call_policy_search, "data", "morphology")
 
 
 def table(text: str, heading: str) -> dict[str, list[str]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from policy_search import cli, cli_policies
+from policy_search import cli_policies
 from policy_search.augment import load_policy
 from policy_search.augment.autoalbument import convert_file
 from tests.conftest import ROOT
@@ -16,20 +15,10 @@ POLICY = ROOT / "tests" / "augment" / "data" / "autoalbument_policy.json"
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(call_policy_search, monkeypatch):
     """Call a command on a terminal of 80 columns; return (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["policy-search", *map(str, arguments)])
-        monkeypatch.setattr(cli_policies.console, "_width", 80)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        return code, *capsys.readouterr()
-
-    return call
+    monkeypatch.setattr(cli_policies.console, "_width", 80)
+    return call_policy_search
 
 
 def test_convert_says_what_was_searched_differently(command, tmp_path):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from html import unescape
 
 import pytest
 
-from policy_search import cli
 from policy_search.config import RunConfig
 from policy_search.study import previews, runner
 from policy_search.study.reports.origin import command as command_of
@@ -18,19 +16,9 @@ from tests.study.rules import Rule, fake_learning
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(call_policy_search):
     """Call a command; return (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["policy-search", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        return code, *capsys.readouterr()
-
-    return call
+    return call_policy_search
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from policy_search.cells.fetch_parts import Part, annotation_part, base_address,
 from policy_search.cells.fetch_watch import Unwatched, Watch
 from policy_search.cells.fetched import FILE, LICENCE, Fetched, now, read_fetched
 from policy_search.cells.files import require_writable_folder
-from policy_search.cells.livecell import dataset_folder, has_data
+from policy_search.cells.livecell import home
 from policy_search.cells.remote import Patience, RemoteFile, Server
 from policy_search.cells.remote_errors import Unreachable
 from policy_search.cells.types import CellType
@@ -67,7 +67,7 @@ def fetch_livecell(
         InputError: the folder cannot be written, or has not enough space.
     """
     watch = watch or Unwatched()
-    folder = require_writable_folder(dataset_folder(root) if has_data(root) else root, "--root")
+    folder = require_writable_folder(home(root), "--root")
     with sole_fetch(folder, watch.note), Server(base_address(), patience, watch.note) as server:
         run = _Fetch(server, folder, watch)
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from policy_search.cells.coco import CocoFile, image_record, read_coco
+from policy_search.cells.coco import read_coco
 from policy_search.cells.errors import DataError, InputError
 from policy_search.cells.livecell import SPLITS
 from policy_search.cells.types import CELL_TYPES, CellType, cell_type
@@ -90,17 +90,12 @@ def annotated_images(path: Path, kind: CellType) -> set[str]:
     Raises:
         DataError: damaged, without an annotation, or without an image of that type.
     """
-    coco: CocoFile = read_coco(path)
-    names = [Path(str(entry["file_name"])).name for entry in coco.images.values()]
-    own = {
-        name
-        for name, entry in zip(names, coco.images.values(), strict=True)
-        if image_record(entry, "", "", kind.name).cell_type == kind.name
-    }
+    coco = read_coco(path)
+    own = {Path(str(entry["file_name"])).name for _, entry in coco.images_of(kind.name)}
     if not own or not coco.annotations:
         raise DataError(
-            f"{path} lists {len(names)} images, {len(own)} of them of {kind.name}, and "
-            f"{sum(map(len, coco.annotations.values()))} annotations: it is not the annotation file of {kind.name}"
+            f"{path} lists {len(coco.images)} images, {len(own)} of them of {kind.name}, and annotations of "
+            f"{len(coco.annotations)}: it is not the annotation file of {kind.name}"
         )
     return own
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from policy_search.cells.errors import DataError
+from policy_search.cells.planes import Plane, is_tiff, read_tiff_plane
 
-# Pillow's remarks on odd tags are for whoever has set up logging, not for a user's terminal.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+# Remarks on odd tags are for whoever has set up logging, not for a user's terminal.
+for _library in ("PIL", "tifffile"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 # The stretch that brings deeper images to 8 bits. A plain cast or a division by 256 would saturate or blacken
 # cameras that use 12 of 16 bits.
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
@@ -39,16 +41,17 @@ def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     return stretched
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, plane: Plane = Plane()) -> NDArray[np.uint8]:  # noqa: B008 (it is frozen)
     """The pixels of an image file: (H, W) uint8 for grey (also when stored as three equal channels), else (H, W, 3).
 
     Raises:
-        DataError: missing, truncated, not an image, or with pixels that are no numbers.
+        DataError: missing, truncated, not an image, with pixels that are no numbers, or with several pages or channels
+            of which `plane` names none.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tags that mean nothing here, and of sizes that are still allowed
-            pixels = _decoded(path)
+            pixels = read_pixels(path, plane)
     except FileNotFoundError:
         raise DataError(f"image file is missing: {path}") from None
     except DataError:
@@ -65,6 +68,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         ) from error
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
+    if pixels.dtype.kind not in "uif":
+        raise DataError(f"image file {path} holds {pixels.dtype} values: expected whole numbers or floats")
     if pixels.ndim == 3:
         if pixels.shape[2] in (2, 4):  # alpha carries no cells
             pixels = pixels[..., :-1]
@@ -77,14 +82,31 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(to_uint8(pixels))
 
 
-def _decoded(path: Path) -> NDArray[Any]:
-    """The pixels as the file has them, channels last where there are several."""
+def read_pixels(path: Path, plane: Plane) -> NDArray[Any]:
+    """What a file holds of one picture, as it is stored: (H, W) or (H, W, channels), any dtype.
+
+    Raises:
+        DataError: see `read_image`.
+        Exception: the file is missing or damaged; decoders raise what they stumble over.
+    """
     with PillowImage.open(path) as image:
+        # A second page may be a thumbnail or a smaller copy: tifffile tells these from pictures.
+        if is_tiff(path) and (plane or getattr(image, "n_frames", 1) > 1):
+            return read_tiff_plane(path, plane)
+        if plane.page not in (None, 1):
+            raise DataError(f"image file {path} has no page {plane.page}: it holds 1, counted from 1")
         deep = _deep_colour(image, path)
         image.load()
         as_it_is = image.mode in _AS_THEY_ARE or image.mode.startswith("I;16")
         pixels: NDArray[Any] = np.asarray(image if as_it_is else image.convert("RGB"))
-    return _read_deep_colour(path) if deep else pixels
+    if deep:
+        pixels = _read_deep_colour(path)
+    if plane.channel is None:
+        return pixels
+    if pixels.ndim == 2 or plane.channel > pixels.shape[2]:
+        held = 1 if pixels.ndim == 2 else pixels.shape[2]
+        raise DataError(f"image file {path} has no channel {plane.channel}: it holds {held}, counted from 1")
+    return pixels[..., plane.channel - 1]
 
 
 def _deep_colour(image: PillowImage.Image, path: Path) -> bool:

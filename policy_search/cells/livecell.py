@@ -18,6 +18,7 @@ from policy_search.cells.dataset import CellDataset, ImageRecord
 from policy_search.cells.errors import DataError, SizeError
 from policy_search.cells.images import read_image
 from policy_search.cells.instances import InstanceMap
+from policy_search.cells.planes import Plane
 from policy_search.cells.types import CELL_TYPES, find_cell_type
 
 SPLITS = ("train", "val", "test")
@@ -31,15 +32,17 @@ class FileReader:
     Attributes:
         files: record id → image file (None where the file is missing: an error only once it is asked for).
         sources: record id → (annotation file, COCO image id); absent for unlabelled images.
+        planes: record id → plane of its file, where the file holds several.
     """
 
     files: dict[str, Path | None]
     sources: dict[str, tuple[CocoFile, int]] = field(repr=False)
+    planes: dict[str, Plane] = field(default_factory=dict)
 
     def image(self, record: ImageRecord) -> NDArray[np.uint8]:
         """See `Reader`. Raises DataError when missing, damaged, or of another size than annotated."""
         path = self._path(record)
-        pixels = read_image(path)
+        pixels = read_image(path, self.planes.get(record.id, Plane()))
         if pixels.shape[:2] != (record.height, record.width):
             raise SizeError(
                 f"{path} is {pixels.shape[1]}×{pixels.shape[0]} pixels, its annotations say "
@@ -56,6 +59,7 @@ class FileReader:
     def content_key(self, record: ImageRecord) -> str:
         """Digest of the image file's bytes and the annotations."""
         digest = hashlib.sha256(self._path(record).read_bytes()).hexdigest()
+        digest += self.planes.get(record.id, Plane()).key()
         return digest + (annotations_key(*self.sources[record.id]) if record.id in self.sources else "-")
 
     def _path(self, record: ImageRecord) -> Path:
@@ -71,10 +75,12 @@ def merge_readers(readers: Sequence[FileReader]) -> FileReader:
     """One reader over the records of several."""
     files: dict[str, Path | None] = {}
     sources: dict[str, tuple[CocoFile, int]] = {}
+    planes: dict[str, Plane] = {}
     for reader in readers:
         files |= reader.files
         sources |= reader.sources
-    return FileReader(files, sources)
+        planes |= reader.planes
+    return FileReader(files, sources, planes)
 
 
 @lru_cache(maxsize=4)
@@ -111,6 +117,11 @@ def dataset_folder(root: Path) -> Path:
 def has_data(root: Path) -> bool:
     """Whether `dataset_folder` finds one."""
     return any((folder / "annotations").is_dir() for folder in _possible(root))
+
+
+def home(root: Path) -> Path:
+    """The folder that holds `annotations/`, or is to hold it."""
+    return dataset_folder(root) if has_data(root) else root
 
 
 def _possible(root: Path) -> tuple[Path, ...]:

@@ -7,12 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from policy_search.cells.coco import CocoFile, image_record, read_coco
+from policy_search.cells.coco_dataset import coco_dataset
 from policy_search.cells.dataset import CellDataset
 from policy_search.cells.errors import DataError
 from policy_search.cells.fetch_automatic import complete, fetch_command, turned_off
 from policy_search.cells.livecell import SPLITS as LIVECELL_SPLITS
-from policy_search.cells.livecell import FileReader, has_data, image_index, livecell_dataset, types_in
+from policy_search.cells.livecell import FileReader, has_data, livecell_dataset, types_in
 from policy_search.cells.types import CELL_TYPES, cell_type, find_cell_type
 
 SPLITS = ("train", "val", "test", "unlabeled")
@@ -20,7 +20,7 @@ DEMO = "demo/"
 
 
 def find_root(root: str | Path | None = None) -> Path | None:
-    """LIVECell's folder: the argument, else LIVECELL_ROOT, else the user cache; None if the last is not there.
+    """LIVECell's folder: the argument, else LIVECELL_ROOT, else the user cache; None if nothing is in the last.
 
     Raises:
         DataError: the folder named by the argument or the variable is missing.
@@ -35,7 +35,7 @@ def find_root(root: str | Path | None = None) -> Path | None:
                 )
             return folder
     cache = cache_root()
-    return cache if cache.is_dir() else None
+    return cache if has_data(cache) else None  # a fetch without a network leaves an empty folder
 
 
 def cache_root() -> Path:
@@ -149,28 +149,14 @@ def _chosen(data: str, present: Sequence[str], folder: Path) -> list[str]:
 def _coco(data: str, split: str) -> CellDataset:
     """A COCO file. Its name may hold a split word; then `x_train.json` and `x_val.json` are splits of one dataset.
 
-    A file without a split word is taken as it is for `train` and `test`, and has no `val`. Images whose entries hold a
-    `position` come in that order: training goes through a written training set as it went through the original.
+    A file without a split word is taken as it is for `train` and `test`, and has no `val`. Unlabelled images may stand
+    in a file of their own or among the others (`"annotated": false`).
     """
     text, _, images_dir = data.rpartition(":") if ".json:" in data.lower() else (data, "", "")
     path = _split_file(Path(text).expanduser(), split)
     if path is None:
         return CellDataset(data, (), FileReader({}, {}))
-    coco = read_coco(path)
-    folder = Path(images_dir).expanduser() if images_dir else _images_folder(path, coco)
-    if not folder.is_dir():
-        raise DataError(f"images folder is missing: {folder}. Name it after the file: {path}:IMAGES_DIR")
-    index = image_index(folder)
-    records, files, sources, position = [], {}, {}, {}
-    for image_id, entry in coco.images.items():
-        record = image_record(entry, path.stem, split, path.stem)
-        records.append(record)
-        exact = folder / str(entry["file_name"])
-        files[record.id] = exact if exact.is_file() else index.get(exact.name)
-        sources[record.id] = (coco, image_id)
-        position[record.id] = int(entry.get("position", 0))
-    ordered = sorted(records, key=lambda r: (position[r.id], r.cell_type, r.id))
-    return CellDataset(data, tuple(ordered), FileReader(files, sources))
+    return coco_dataset(data, path, split, Path(images_dir).expanduser() if images_dir else None)
 
 
 def _split_file(path: Path, split: str) -> Path | None:
@@ -178,19 +164,12 @@ def _split_file(path: Path, split: str) -> Path | None:
         raise DataError(f"no such COCO file: {path}")
     word = next((s for s in ("train", "val", "test") if s in path.stem.lower()), None)
     if word is None:
-        return path if split in ("train", "test") else None
+        return None if split == "val" else path
     if word == split:
         return path
     sibling = path.with_name(
         path.name.lower().replace(word, split) if path.name.islower() else path.name.replace(word, split)
     )
-    return sibling if sibling != path and sibling.is_file() else None
-
-
-def _images_folder(path: Path, coco: CocoFile) -> Path:
-    """Beside the annotation file, in `images` beside it or one above, whichever holds the first image."""
-    first = next((str(e["file_name"]) for e in coco.images.values()), "")
-    for folder in (path.parent, path.parent / "images", path.parent.parent / "images"):
-        if (folder / first).is_file():
-            return folder
-    return path.parent / "images" if (path.parent / "images").is_dir() else path.parent
+    if sibling != path and sibling.is_file():
+        return sibling
+    return path if split == "unlabeled" else None

@@ -97,6 +97,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers for `FlakyServer`."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for its body
     server: FlakyServer
 
     def setup(self) -> None:

@@ -110,6 +110,9 @@ def test_without_a_network(mirror, cache, monkeypatch, capsys):
     monkeypatch.setenv("LIVECELL_URL", "http://127.0.0.1:9/")  # nobody listens at port 9
     with pytest.raises(DataError, match=r"train\.json.*refused.*looked for in .*livecell.*--data demo/A172.*OFFLINE=1"):
         resolve("A172")
+    monkeypatch.setenv("POLICY_SEARCH_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"LIVECell is not here: A172 was looked for in .* demo/A172"):
+        resolve("A172")
 
 
 def test_ctrl_c_says_what_goes_on(mirror, cache, monkeypatch, capsys):

@@ -37,10 +37,6 @@ class DamagedError(Exception):
     """A copy that is cut off, altered, or of another version."""
 
 
-class NotPackableError(Exception):
-    """Image ids that JSON would not give back as they are (a fraction, NaN, true, null)."""
-
-
 def write(file: BinaryIO, content: Iterable[tuple[str, Any]], path: Path) -> None:
     """Write a copy.
 
@@ -51,7 +47,7 @@ def write(file: BinaryIO, content: Iterable[tuple[str, Any]], path: Path) -> Non
 
     Raises:
         DataError: an entry lacks what it needs.
-        NotPackableError: see there.
+        stream.RepeatedKeyError: from `content`.
     """
     writer = _Writer(file)
     images: list[Entry] = []
@@ -103,8 +99,6 @@ class _Writer:
 
     def close(self, images: list[Entry], rest: Entry) -> None:
         self._flush()
-        if not all(type(image_id) in (int, str) for image_id in self._places):
-            raise NotPackableError
         digests = [self._digests[place] for place in range(len(self._places))]
         for digest in digests:
             digest.update(b"]")

@@ -13,7 +13,7 @@ from policy_search.cells.annotations import folder as folders
 from policy_search.cells.annotations import pack as packs
 from policy_search.cells.annotations import stamps, stream
 from policy_search.cells.annotations.entries import Content, Entry, parse
-from policy_search.cells.annotations.pack import DamagedError, NotPackableError, Pack
+from policy_search.cells.annotations.pack import DamagedError, Pack
 from policy_search.cells.errors import DataError
 
 SMALL = 1 << 20  # bytes; below, parsing takes less time than a person notices
@@ -107,7 +107,7 @@ def read(path: Path, key: str, data: bytes | None) -> tuple[Content, str]:
         return parse(data, path), key
     try:
         pack, key = _packed(path, key)
-    except (stream.RepeatedKeyError, NotPackableError):  # no file anybody makes on purpose: held as it is
+    except stream.RepeatedKeyError:  # no file anybody makes on purpose: held as it is
         data = path.read_bytes()
         return parse(data, path), hashlib.sha256(data).hexdigest()
     return Content(pack.images, PackedAnnotations(path, key, pack), pack.replaced, pack.rest), key

@@ -111,7 +111,8 @@ class _Window:
             except (ValueError, RecursionError) as error:  # endless numbers, brackets without end
                 raise self.wrong(str(error), self.at) from error
             else:
-                if end < len(self.text) or self.ended:  # 12 at the end may be the beginning of 123
+                # 12 near the end may be the beginning of 12.5e+3.
+                if self.ended or end <= len(self.text) - _NEAR or not isinstance(value, int | float):
                     self.at = end
                     return value
             self.grow()

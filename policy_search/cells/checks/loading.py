@@ -12,7 +12,7 @@ from policy_search.cells.dataset import CellDataset
 from policy_search.cells.errors import DamagedFile, DataError
 from policy_search.cells.fetched import FILE, verify_fetched
 from policy_search.cells.images import read_image
-from policy_search.cells.livecell import IMAGE_SUFFIXES, FileReader, dataset_folder, types_in
+from policy_search.cells.livecell import IMAGE_SUFFIXES, FileReader, dataset_folder, home, types_in
 from policy_search.cells.sources import SPLITS, find_root, resolve
 
 
@@ -55,7 +55,10 @@ def _changed(data: str, root: Path | None) -> list[Finding]:
     if "/" in data or ".json" in data.lower():
         return []
     folder = find_root(root)
-    return [Finding("file-changed", str(folder / FILE), "", text) for text in verify_fetched(folder)] if folder else []
+    if folder is None:
+        return []
+    record = home(folder) / FILE
+    return [Finding("file-changed", str(record), "", text) for text in verify_fetched(record.parent)]
 
 
 def _open(data: str, split: str, root: Path | None) -> Iterator[Opened]:

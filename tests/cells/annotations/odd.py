@@ -31,7 +31,7 @@ ODD: dict[str, dict[str, Any]] = {
     "crowd": {"segmentation": {"counts": [0, 480], "size": [20, 24]}, "iscrowd": 1, "id": -(2**63) - 1},
     "crowd polygon": {"segmentation": POLYGON, "iscrowd": True},
     "extra keys": {"segmentation": POLYGON, "attributes": {"a": [None, True, {"ü": 1e400}]}, "": "", "image": "x"},
-    "unicode": {"segmentation": POLYGON, "note": 'Zelle "π" \\ \U0001f9ab \ud800 \x7f }, {"id": 3}'},
+    "unicode": {"segmentation": POLYGON, "note": 'Zelle "π" \\ \U0001f9ab \ud800 \ud83d\ude00 \x7f }, {"id": 3}'},
     "no numbers": {"segmentation": POLYGON, "area": float("nan"), "bbox": [float("inf"), -float("inf"), 0, 0.5]},
 }
 # Shapes from which instance maps can be made.
@@ -61,6 +61,7 @@ def content(*, mapping: bool = False, images_mapping: bool = False) -> dict[str,
         entry["image_id"] = 99  # no such image
     return {
         "info": {"year": 2021},
+        "version": 1234567890.125,
         "annotations": {str(i): a for i, a in enumerate(annotations)} if mapping else annotations,
         "categories": [{"id": 1, "name": "cell"}, {"id": "b"}, {"id": None}, 3],
         "images": {str(i): e for i, e in enumerate(images)} if images_mapping else images,
@@ -81,8 +82,9 @@ def by_json(path: Path) -> tuple[dict[Any, Any], dict[Any, list[Any]]]:
 
 
 def text(value: Any) -> str:
-    """Tells 1 from 1.0 and True, 0.0 from -0.0, the order of keys, and finds NaN equal to itself."""
-    return json.dumps(list(value.items()) if isinstance(value, dict) else value)
+    """Tells 1 from 1.0 and True, 0.0 from -0.0, a pair of surrogates from a character, the order of keys; finds NaN
+    equal to itself."""
+    return json.dumps(list(value.items()) if isinstance(value, dict) else value, ensure_ascii=False)
 
 
 def digest(annotations: list[Any]) -> str:

@@ -26,6 +26,7 @@ def test_a_second_read_neither_parses_nor_hashes(file, monkeypatch):
     forget(monkeypatch)
     monkeypatch.setattr(pack, "write", None)
     monkeypatch.setattr(stamps, "file_key", None)
+    monkeypatch.setattr(folder, "sole_maker", None)  # nor does it wait for who makes other copies
     assert seen(file) == first == expected(file)
     copy = file.with_name("copy.json")
     copy.write_bytes(file.read_bytes())
@@ -113,6 +114,8 @@ def counted(entries):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(entries)
 fragment.pack = counted
+entered = folder.sole_maker
+folder.sole_maker = lambda place: print("at the door", flush=True) or entered(place)
 print(bool(seen(Path(sys.argv[1]))[1]), len(made))
 """
 
@@ -135,7 +138,9 @@ def test_a_killed_maker_leaves_nothing_that_counts(file):
 
 
 def test_four_first_readers_at_once(file):
-    processes = [child(file, killed_at=0) for _ in range(4)]
+    with folder.sole_maker(folder.cache_folder()):
+        processes = [child(file, killed_at=0) for _ in range(4)]
+        assert [process.stdout.readline() for process in processes] == ["at the door\n"] * 4
     answers = [process.communicate(timeout=120)[0].split() for process in processes]
     assert [a[0] for a in answers] == ["True"] * 4
     # One of them made the copy, the others waited and took it.

@@ -1,0 +1,1 @@
+"""Making a COCO file of what labs have: label images beside images, or COCO files of other tools."""
