@@ -34,12 +34,14 @@ def coco_dataset(name: str, path: Path, split: str, folder: Path | None = None) 
     chosen = [(key, entry) for key, entry in coco.images.items() if is_annotated(entry) != (split == "unlabeled")]
     entries = [entry for _, entry in chosen]
     records, files, sources, planes, position = [], {}, {}, {}, {}
+    unlabelled = {}
     for (image_id, entry), record_id in zip(chosen, _ids(path.stem, entries), strict=True):
         record = dataclasses.replace(image_record(entry, path.stem, split, path.stem), id=record_id)
         if is_annotated(entry):
             sources[record.id] = (coco, image_id)
         else:
             record = dataclasses.replace(record, annotated=False, complete=False)
+            unlabelled[record.id] = (coco, image_id)
         records.append(record)
         files[record.id] = places[image_id]
         position[record.id] = int(entry.get("position", 0))
@@ -47,7 +49,7 @@ def coco_dataset(name: str, path: Path, split: str, folder: Path | None = None) 
         if plane:
             planes[record.id] = plane
     ordered: list[ImageRecord] = sorted(records, key=lambda r: (position[r.id], r.cell_type, r.id))
-    return CellDataset(name, tuple(ordered), FileReader(files, sources, planes))
+    return CellDataset(name, tuple(ordered), FileReader(files, sources, planes, unlabelled))
 
 
 def is_annotated(entry: dict[str, Any]) -> bool:

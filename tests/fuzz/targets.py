@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import pictures, policies
+from tests.fuzz import annotations, pictures, policies
 from tests.fuzz.mutations import damaged_bytes, json_files
 
 
@@ -30,6 +30,7 @@ def _named(name: str, data: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple
 
 
 TARGETS = {
+    "annotations": Target(_named("cells.json", json_files(annotations.CORPUS)), annotations.check_annotations),
     "policies": Target(_named("policy.json", json_files([*policies.OURS, *policies.OTHERS])), policies.check_policy),
     "pictures": Target(
         st.one_of(*(_named(name, damaged_bytes([data])) for name, data in pictures.CORPUS.items())),

@@ -42,7 +42,7 @@ class Outlines:
             shape = annotation["segmentation"]
             if isinstance(shape, dict):
                 continue
-            for ring in shape:
+            for ring in shape or []:  # null is no shape
                 if len(ring) >= 6 and len(ring) % 2 == 0:
                     owner.append(index)
                     rings.append(ring)
