@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -86,7 +87,7 @@ def image_files(coco: CocoFile, folder: Path | None = None) -> dict[int, Path | 
     files: dict[int, Path | None] = {}
     for image_id, entry in coco.images.items():
         exact = folder / str(entry["file_name"])
-        if exact.is_file():
+        if os.path.isfile(exact):  # also False for a name that no file can have
             files[image_id] = exact
             continue
         if index is None:  # walking a large folder takes long
@@ -100,7 +101,7 @@ def _images_folder(coco: CocoFile) -> Path:
     first = next((str(e["file_name"]) for e in coco.images.values()), "")
     beside = coco.path.parent
     for folder in (beside, beside / "images", beside.parent / "images"):
-        if (folder / first).is_file():
+        if os.path.isfile(folder / first):
             return folder
     return beside / "images" if (beside / "images").is_dir() else beside
 
