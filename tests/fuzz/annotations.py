@@ -85,10 +85,9 @@ def check_annotations(path: Path) -> int | None:
         if isinstance(checked.exception, InputError):
             check_sentence(checked.exception, "has no image")
             return None
-        else:
-            assert checked.exception is None or isinstance(checked.exception, SystemExit), checked.exception
-            assert checked.exit_code in (0, 1)
-            json.loads(checked.stdout)
+        assert checked.exception is None or isinstance(checked.exception, SystemExit), checked.exception
+        assert checked.exit_code in (0, 1)
+        json.loads(checked.stdout)
         return _counted(path)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import annotations, pictures, policies
+from tests.fuzz import annotations, imports, pictures, policies
 from tests.fuzz.mutations import damaged_bytes, json_files
 
 
@@ -31,6 +31,11 @@ def _named(name: str, data: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple
 
 TARGETS = {
     "annotations": Target(_named("cells.json", json_files(annotations.CORPUS)), annotations.check_annotations),
+    "imports": Target(_named("coco.json", json_files(annotations.CORPUS)), imports.check_coco),
+    "labels": Target(
+        st.one_of(*(_named(name, damaged_bytes([data])) for name, data in imports.CORPUS.items())),
+        imports.check_labels,
+    ),
     "policies": Target(_named("policy.json", json_files([*policies.OURS, *policies.OTHERS])), policies.check_policy),
     "pictures": Target(
         st.one_of(*(_named(name, damaged_bytes([data])) for name, data in pictures.CORPUS.items())),

@@ -28,7 +28,7 @@ def coco_files_in(folder: Path, names: Sequence[str]) -> list[Path]:
         if name.lower().endswith(".json"):
             try:
                 content = json.loads((folder / name).read_bytes())
-            except ValueError:
+            except (ValueError, RecursionError, OSError):
                 continue
             known = isinstance(content, dict) and {"images", "annotations"} <= content.keys()
             info = content.get("info") if known else None
