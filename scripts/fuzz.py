@@ -51,8 +51,7 @@ def _supervise(name: str, seconds: float, first: int, folder: Path) -> bool:
     with subprocess.Popen(command, cwd=ROOT) as child:
         while child.poll() is None:
             time.sleep(1)
-            newest = max((p.stat().st_mtime for p in folder.iterdir()), default=time.time())
-            if time.time() - newest > HANG:
+            if _rest(folder) > HANG:
                 child.kill()
                 print(f"{name}: no new example for {HANG:.0f} s")
     if child.returncode:
@@ -60,6 +59,14 @@ def _supervise(name: str, seconds: float, first: int, folder: Path) -> bool:
     else:
         shutil.rmtree(folder)
     return child.returncode == 0
+
+
+def _rest(folder: Path) -> float:
+    """Seconds since a file was last written there."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in folder.iterdir())
+    except (FileNotFoundError, ValueError):  # removed while it was looked at; none yet
+        return 0.0
 
 
 def _fuzz(name: str, seconds: float, first: int, folder: Path) -> int:
