@@ -99,9 +99,9 @@ class PolicyDocument:
         written = _written(_build(given, source), source)
         if _text(written) != _text(given):  # what stands in a file as we write it was read back when it was written
             # Twice, because at first 0 may stay 0 and become 0.0 when it is read back: another hash.
-            first, written = written, _written(_build(written, source), source)
+            once, written = written, _written(_build(written, source), source)
             check_transform(written, source)  # with the defaults and bounds that Albumentations has put in
-            if written != first:
+            if written != once:
                 raise PolicyError(
                     f"{source}: Albumentations {FORMAT_VERSION} reads this policy, but not what it writes of it"
                 )
