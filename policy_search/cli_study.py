@@ -6,6 +6,8 @@ import os
 import shlex
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,13 +185,22 @@ def _stoppable(hint: Callable[[], str]) -> Iterator[None]:
     """Ctrl-C and SIGTERM (what a cluster sends) free the trial that is under way and say how to go on: exit code 130.
     What breaks while a study runs is one sentence and exit code 1."""
     asked = False
+    hook = sys.unraisablehook
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
         raise KeyboardInterrupt
 
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        # The signal came while an object was being collected, from where no exception gets out.
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            hook(lost)
+
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    sys.unraisablehook = again
     try:
         yield
     except (KeyboardInterrupt, Exception) as error:
@@ -203,6 +214,7 @@ def _stoppable(hint: Callable[[], str]) -> Iterator[None]:
         typer.echo(f"error: {sentence}", err=True)
         raise typer.Exit(1) from None
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -168,8 +168,8 @@ def test_a_full_disk_at_pictures_scores_log_and_policies_costs_no_score(
         full.setattr(scorebook.ScoreBook, "_append", _no_space)
         begun = files.write_text
 
-        def write_text(path: Path, text: str) -> None:
-            begun(path, text) if Path(path).name == "config.json" else _no_space()
+        def write_text(path: Path, text: str, **options: str) -> None:
+            begun(path, text, **options) if Path(path).name == "config.json" else _no_space()
 
         for module in ("policy_search.cells.files", "policy_search.study.folder"):
             full.setattr(f"{module}.write_text", write_text)

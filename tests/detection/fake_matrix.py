@@ -67,15 +67,15 @@ def train(command: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     name = option("--policy") if command == "finetune" else command
     full = f"{name} {seed}"
-    note("+", full)
-    print(f"{command} {full} on {os.environ['OMP_NUM_THREADS']} threads", flush=True)
-    times = said("kill", name)
-    if times:
-        (folder() / f"kill-{name}").write_text(str(int(times) - 1) if int(times) > 1 else "")
-        os.kill(os.getpid(), signal.SIGKILL)
-    if said("stubborn", name):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    try:  # whoever has read the note may interrupt at once
+        note("+", full)
+        print(f"{command} {full} on {os.environ['OMP_NUM_THREADS']} threads", flush=True)
+        times = said("kill", name)
+        if times:
+            (folder() / f"kill-{name}").write_text(str(int(times) - 1) if int(times) > 1 else "")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if said("stubborn", name):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         time.sleep(float(said("sleep", name) or 0))
     except KeyboardInterrupt:
         (out / "saved").write_text("")

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from policy_search.cli_study import _stoppable
 from policy_search.config import RunConfig
 from policy_search.study import runner
 from policy_search.study.data import load_study_data
@@ -119,3 +121,21 @@ def test_an_interrupt_while_optuna_opens_or_closes_a_trial_frees_the_slot(
     with stored_study(default_url(players.folder / "owner"), "x") as study:
         states = [(trial.state.name, INTERRUPTED in trial.user_attrs) for trial in study.get_trials(deepcopy=False)]
     assert states == [("FAIL", True)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_an_object_is_collected_is_not_lost(number: int) -> None:
+    class Slow:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def work() -> None:
+        with _stoppable(lambda: "go on"):
+            Slow()  # collected at once: nothing raised there gets out
+            time.sleep(20)
+
+    started = time.monotonic()
+    with pytest.raises(typer.Exit) as stopped:
+        work()
+    assert time.monotonic() - started < 15
+    assert stopped.value.exit_code == 130
