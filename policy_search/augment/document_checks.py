@@ -15,7 +15,7 @@ from policy_search.cells.errors import PolicyError
 
 PROVENANCE_KEY = "policy_search"
 FORMAT_VERSION = "2.0.8"
-MAX_NODES = 10_000  # transforms of a file; building takes Albumentations about a millisecond each
+MAX_NODES = 20_000  # transforms of a file; building takes Albumentations about a millisecond each
 MAX_APPLIED = 1_000  # transforms that one image can meet
 _MAX_DEPTH = 32
 # Containers and the arguments that Albumentations 2.0.8 writes for them besides p and transforms. It writes no channels
