@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from policy_search.augment import load_policy
+from policy_search.augment.baselines import BASELINES
 from policy_search.augment.documents import PolicyDocument, Provenance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,13 +29,13 @@ class Gain(NamedTuple):
     value: float
     low: float
     high: float
-    seeds: str
+    seeds: int
 
 
 def gains_of(values: Sequence[dict[str, str]]) -> dict[str, Gain]:
     """Row -> its mean transfer gain, from the `values` of a result file of `experiments/record_matrix.py`."""
     return {
-        v["row"]: Gain(float(v["value"]), float(v["low"]), float(v["high"]), v["seeds"])
+        v["row"]: Gain(float(v["value"]), float(v["low"]), float(v["high"]), len(v["seeds"].split()))
         for v in values
         if v["quantity"] == "gain" and v["cell_type"] == MEAN and v["against"] == "none" and v["low"]
     }
@@ -42,10 +43,22 @@ def gains_of(values: Sequence[dict[str, str]]) -> dict[str, Gain]:
 
 def ranking(files: Sequence[dict[str, Gain]]) -> list[tuple[str, float]]:
     """Rows that every file has with all its seeds, with their mean over the files, best first."""
-    whole = [{row: g for row, g in f.items() if len(g.seeds) == max(len(h.seeds) for h in f.values())} for f in files]
+    whole = [{row: g for row, g in f.items() if g.seeds == max(h.seeds for h in f.values())} for f in files]
     common = set.intersection(*(set(f) for f in whole))
     means = {row: sum(f[row].value for f in whole) / len(whole) for row in common}
     return sorted(means.items(), key=lambda item: (-item[1], item[0]))
+
+
+def strategy_of(row: str) -> str:
+    """The naive strategy that a row of the tables stands for.
+
+    Raises:
+        SystemExit: a learnt row, which has a policy for each source and seed.
+    """
+    name = row.replace("stacked ", "stacked p").replace(" ", "_").replace("-", "_")
+    if name not in BASELINES:
+        raise SystemExit(f"{row} is best, and has a policy for each seed: choose one of experiments/results/records")
+    return name
 
 
 def main() -> None:
@@ -56,9 +69,8 @@ def main() -> None:
     files = {path: gains_of(content["values"]) for path, content in contents.items()}
     order = ranking(list(files.values()))
     best = order[0][0]
-    naive = {row.replace("stacked ", "stacked p").replace(" ", "_").replace("-", "_"): row for row, _ in order}
-    name = next((n for n, row in naive.items() if row == best), best)
-    document = load_policy(name)  # a learnt row has a policy for each source and seed: no single file
+    name = strategy_of(best)
+    document = load_policy(name)
     facts: dict[str, Any] = {
         "name": name,
         "family": document.provenance.family,

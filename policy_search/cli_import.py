@@ -115,11 +115,11 @@ def _collect(config: ImportConfig, base: Path) -> Collected:
 
 def _print(found: Collected, entries: list[Any], counts: dict[str, Counter[str]], files: dict[str, Path]) -> None:
     cells_out = sum(count["cells"] for count in counts.values())
-    _line(f"in:  {found.images_in:,} images, {found.cells_in:,} cells")
-    _line(f"out: {len(entries):,} images, {cells_out:,} cells")
+    _line(f"in:  {_amount(found.images_in, 'image')}, {_amount(found.cells_in, 'cell')}")
+    _line(f"out: {_amount(len(entries), 'image')}, {_amount(cells_out, 'cell')}")
     lost = sum(what.cells for what in (*found.images_out.values(), *found.cells_out.values()))
     if found.images_out or found.cells_out:
-        _line(f"left out: {found.images_in - len(entries):,} images, {lost:,} cells")
+        _line(f"left out: {_amount(found.images_in - len(entries), 'image')}, {_amount(lost, 'cell')}")
         for reason, what in found.images_out.items():
             _reason(f"{_amount(len(what.names), 'image')}, {_amount(what.cells, 'cell')}: {reason}", what)
         for reason, what in found.cells_out.items():

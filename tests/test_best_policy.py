@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "experiments"))
-from best_policy import gains_of, ranking
+from best_policy import gains_of, ranking, strategy_of
 
 from policy_search.augment import load_policy
 
@@ -27,9 +27,17 @@ def value(row: str, gain: float, seeds: str = "0 1 2", **changed: str) -> dict[s
 def test_data_sets_weigh_the_same_and_rows_that_are_not_whole_are_left_out():
     first = gains_of([value("a", 8), value("b", 6), value("c", 9), value("d", 20), value("a", 99, cell_type="BV2")])
     second = gains_of([value("a", 0), value("b", 3), value("c", 9, seeds="0 1"), value("b", 99, against="a")])
-    assert first["a"] == (8, 7, 10, "0 1 2")
+    assert first["a"] == (8, 7, 10, 3)
     assert ranking([first, second]) == [("b", 4.5), ("a", 4.0)]
     assert ranking([first])[0] == ("d", 20)
+
+
+def test_a_row_is_a_naive_strategy_or_told_to_be_none():
+    assert [strategy_of(row) for row in ("stacked 0.8", "color jitter", "simple copy-paste", "flip")] == [
+        "stacked_p0.8", "color_jitter", "simple_copy_paste", "flip",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit, match="ours, target is best"):
+        strategy_of("ours, target")
 
 
 def test_the_policy_of_the_repository_is_what_the_committed_tables_say():

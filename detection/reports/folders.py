@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from detection.config import FinetuneConfig
 from detection.matrices.record import CellRecord
 from policy_search.augment import PolicyDocument, load_policy
-from policy_search.cells import CellDataset, ImageRecord
-from policy_search.cells.errors import InputError
+from policy_search.augment.baselines import BASELINES
+from policy_search.cells import CellDataset, ImageRecord, resolve
+from policy_search.cells.errors import InputError, PolicyError
 from policy_search.cells.livecell import FileReader
 
 
@@ -35,8 +36,33 @@ def config_of(cell: CellRecord, base: Path) -> FinetuneConfig:
 
 
 def policy_of(cell: CellRecord, base: Path) -> PolicyDocument:
-    """The policy of a run. Raises PolicyError where its file is missing or damaged."""
-    return load_policy(base / cell.policy_file)
+    """The policy of a run; of a record that is kept apart from its runs, a naive strategy by its name.
+
+    Raises:
+        PolicyError: the file is missing or damaged, or the strategy is another one by now.
+    """
+    file = base / cell.policy_file
+    if file.is_file() or cell.policy not in BASELINES:
+        return load_policy(file)
+    document = load_policy(cell.policy)
+    if document.content_hash != cell.policy_hash:
+        raise PolicyError(f"{cell.policy} is no longer what this run was made with, and {file} is gone")
+    return document
+
+
+def training_images(cell: CellRecord, base: Path, root: Path | None) -> CellDataset:
+    """The images that a run trained on; where its folder is gone, those that its source names now.
+
+    Args:
+        root: LIVECell's folder, if it has moved since the run.
+
+    Raises:
+        InputError: the run's settings or the images cannot be read.
+    """
+    if not (base / cell.folder).is_dir():
+        return resolve(cell.source, "train", root)
+    config = config_of(cell, base)
+    return resolve(config.data, "train", root or config.root)
 
 
 def record_named(dataset: CellDataset, cell_type: str, file_name: str) -> ImageRecord:

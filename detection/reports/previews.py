@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.matrices.record import CellRecord, MatrixRecord
-from detection.reports.folders import config_of, policy_of
+from detection.reports.folders import policy_of, training_images
 from detection.reports.images import side_by_side
 from policy_search.augment.preview import preview_tiles
-from policy_search.cells import resolve
 from policy_search.cells.errors import InputError
 
 DRAWS = 4
@@ -45,8 +44,7 @@ def previews(record: MatrixRecord, base: Path, source: str, root: Path | None) -
 def _preview(cell: CellRecord, base: Path, root: Path | None, *, several: bool) -> Preview:
     try:
         document = policy_of(cell, base)
-        config = config_of(cell, base)
-        dataset = resolve(config.data, "train", root or config.root)
+        dataset = training_images(cell, base, root)
         tiles = preview_tiles(document, dataset, images=1, draws=DRAWS, seed=cell.seed)[0]
     except InputError as error:  # the numbers are worth having without this picture
         return Preview(cell.label, cell.policy_hash, f"No picture: {error}", None)

@@ -89,9 +89,11 @@ def read_pixels(path: Path, plane: Plane) -> NDArray[Any]:
         DataError: see `read_image`.
         Exception: the file is missing or damaged; decoders raise what they stumble over.
     """
+    if plane and is_tiff(path):
+        return read_tiff_plane(path, plane)
     with PillowImage.open(path) as image:
         # A second page may be a thumbnail or a smaller copy: tifffile tells these from pictures.
-        if is_tiff(path) and (plane or getattr(image, "n_frames", 1) > 1):
+        if is_tiff(path) and getattr(image, "n_frames", 1) > 1:
             return read_tiff_plane(path, plane)
         if plane.page not in (None, 1):
             raise DataError(f"image file {path} has no page {plane.page}: it holds 1, counted from 1")

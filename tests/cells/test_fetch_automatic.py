@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from policy_search.cells import resolve
+from policy_search.cells.checks import open_splits
 from policy_search.cells.errors import DataError
 from policy_search.cells.fetch_automatic import fetch_command
 from policy_search.cells.livecell import forget_images
@@ -40,6 +41,15 @@ def test_what_is_asked_for_is_fetched_once(mirror, cache, capsys):
     assert tree(cache) == mirror.of("A172", "train", "test") | mirror.of("BT474", "test")
     assert "CC BY-NC" not in capsys.readouterr().err
     assert not [a for a in mirror.server.log[asked:] if "train" in a.path]
+
+
+def test_a_check_looks_at_what_is_there_and_fetches_nothing(mirror, cache):
+    resolve("A172", "train")
+    asked = len(mirror.server.log)
+    opened = [one for one in open_splits("A172") if len(one.dataset)]
+    assert [one.dataset.records[0].split for one in opened] == ["train"]
+    assert len(mirror.server.log) == asked
+    assert tree(cache) == mirror.of("A172", "train")
 
 
 def test_a_lost_image_is_fetched_by_itself(mirror, cache):

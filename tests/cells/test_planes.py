@@ -58,3 +58,12 @@ def test_compressed_pages(tmp_path, compression):
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression=compression)
     for number in (1, 2, 3):
         assert np.array_equal(read_image(tmp_path / "a.tif", Plane(page=number)), STACK[number - 1, 0, 0])
+
+
+def test_a_named_page_of_a_file_that_pillow_does_not_know(tmp_path):
+    path = tmp_path / "half.tif"
+    pages = np.linspace(0, 1, 2 * 24 * 32, dtype=np.float16).reshape(2, 24, 32)
+    tifffile.imwrite(path, pages, photometric="minisblack")
+    found = read_image(path, Plane(page=2))
+    assert (found[0, 0], found[-1, -1]) == (0, 255)
+    assert np.all(np.diff(found.ravel().astype(int)) >= 0)

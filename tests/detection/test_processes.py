@@ -157,6 +157,17 @@ def abort_at_the_end(watcher, stop):
     return "done"
 
 
+def last_rank_needs_the_first_one(watcher, stop):
+    if ranks.rank() == 1:
+        time.sleep(2)
+        torch.distributed.distributed_c10d._get_default_store().add("late", 1)  # waits for an answer
+    return "done"
+
+
+def test_the_first_rank_serves_the_others_to_their_end():
+    assert spread(last_rank_needs_the_first_one, (), processes=2, device="cpu", watcher=Watcher()) == "done"
+
+
 def test_what_a_library_does_as_its_process_ends_does_not_undo_a_training():
     assert spread(abort_at_the_end, (), processes=2, device="cpu", watcher=Watcher()) == "done"
 

@@ -24,6 +24,7 @@ from detection.reports.previews import previews
 from detection.store import Store
 from detection.tables.blocks import interval, signed
 from policy_search.augment import load_policy
+from policy_search.augment.baselines import BASELINES
 from policy_search.augment.preview import preview_tiles
 from policy_search.cells import resolve
 from policy_search.cells.errors import InputError
@@ -208,6 +209,20 @@ def test_previews_are_drawn_with_the_seed_of_the_run(folder):
     assert (found["crop"].pixels[:, -width:] == tiles[4].pixels).all()
     assert found[ODD].words.startswith("The policy that was learnt with seed 0. A172, original: ")
     assert found["crop"].words.startswith("A172, original: ")
+
+
+def test_a_record_apart_from_its_runs_still_shows_the_naive_strategies(folder, tmp_path):
+    record = load_matrix(folder / "table1.json")
+    there = {p.label: p for p in previews(record, folder, "demo/A172", None)}
+    apart = {p.label: p for p in previews(record, tmp_path, "demo/A172", None)}
+    naive = {c.label for c in record.cells if c.policy in BASELINES}
+    assert naive
+    for label in naive:
+        assert np.array_equal(apart[label].pixels, there[label].pixels)
+    assert all("No picture" in apart[label].words for label in set(apart) - naive)
+    cells = tuple(c.model_copy(update={"policy_hash": "0"}) for c in record.cells)
+    changed = previews(record.model_copy(update={"cells": cells}), tmp_path, "demo/A172", None)
+    assert all("no longer what this run was made with" in p.words for p in changed if p.label in naive)
 
 
 def test_the_source_is_marked_in_the_figure(folder, monkeypatch):
