@@ -89,5 +89,5 @@ def _imported(folder: Path) -> int | None:
 
 
 def _cells(text: str, word: str) -> int:
-    match = re.search(rf"^{word} .*?([\d,]+) cells", text, re.MULTILINE)
+    match = re.search(rf"^{word} .*?([\d,]+) cells?", text, re.MULTILINE)
     return int(match[1].replace(",", "")) if match else 0
