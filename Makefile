@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo bench-search bench-study bench-detection bench-data fuzz test fuzz lint format clean
+.PHONY: setup demo bench-search bench-study bench-detection bench-data fuzz test lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -40,10 +40,6 @@ bench-data: $(READY)
 # Damaged files at random, for SECONDS; the fixed ones are part of `make test`. What failed is kept in runs/fuzz.
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),600)
-
-# SECONDS=600: how long, over all kinds of files. What fails is shrunk and kept in runs/fuzz.
-fuzz: $(READY)
-	$(BIN)/python scripts/fuzz.py $(if $(SECONDS),--seconds $(SECONDS))
 
 # Two processes with one thread each; a file's tests stay together, as they share what is dear to make.
 test: lint
