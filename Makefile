@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo bench-search bench-study bench-detection bench-data test lint format clean
+.PHONY: setup demo bench-search bench-study bench-detection bench-data fuzz test lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -36,6 +36,10 @@ bench-detection: $(READY)
 # RECORD=1 writes the result file. Takes a few minutes, 1 GB of disk and 4 GB of memory, which is the other side's.
 bench-data: $(READY)
 	$(BIN)/python scripts/bench_data.py $(if $(RECORD),--record)
+
+# Damaged files at random, for SECONDS; the fixed ones are part of `make test`. What failed is kept in runs/fuzz.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),600)
 
 # Two processes with one thread each; a file's tests stay together, as they share what is dear to make.
 test: lint

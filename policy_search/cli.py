@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from policy_search.cells.errors import InputError
 from policy_search.cells.sources import SPLITS, find_root, resolve
@@ -84,7 +85,8 @@ def show(
 
     document = load_policy(policy)
     facts = document.provenance.model_dump(exclude_none=True)
-    console.print(f"[bold]{document.name}[/]  hash {document.content_hash}", highlight=False)
+    # Text, not strings: what stands in a file is no markup.
+    console.print(Text.assemble((document.name, "bold"), f"  hash {document.content_hash}"), highlight=False)
     for key in ("family", "data", "synthetic", "study", "trial", "seed", "score", "verdict", "created"):
         if facts.get(key) not in (None, ""):
             console.print(f"  {key}: {facts[key]}", highlight=False, markup=False)
@@ -97,7 +99,7 @@ def show(
     every = describe(document.transform)
     rows = every if full or len(every) <= MAX_ROWS else summarise(every)
     for row in rows:
-        table.add_row(row.path, _percent(row.share), _percent(row.gate), row.name, row.settings)
+        table.add_row(row.path, _percent(row.share), _percent(row.gate), Text(row.name), Text(row.settings))
     console.print(table)
     console.print("chosen: chance that this branch is taken; applied: chance to run once it is.", style="dim")
     if len(rows) < len(every):

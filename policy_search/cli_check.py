@@ -112,7 +112,8 @@ def _amount(count: int, what: str) -> str:
 
 
 def _line(text: str, indent: str) -> None:
-    """Folded at the terminal's width; names and paths stay whole."""
+    """Folded at the terminal's width; names and paths stay whole. Ids and names in files may hold anything."""
+    text = "".join(c if c.isprintable() else "�" for c in text)
     for line in textwrap.wrap(
         text, console.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     ):

@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from policy_search.augment.documents import PROVENANCE_KEY, PolicyDocument
+from policy_search.augment.document_checks import PROVENANCE_KEY
+from policy_search.augment.documents import PolicyDocument
 from policy_search.cells.errors import PolicyError
 
 X_VERSION = "2.5.1"

@@ -63,7 +63,8 @@ class Augmenter:
             Image of the same shape and dtype, and its instances.
 
         Raises:
-            PolicyError: a donor is needed and missing, or the policy changes the image's shape or type.
+            PolicyError: a donor is needed and missing, a transform cannot be applied to such an image, or the policy
+                changes the image's shape or type.
         """
         if image.shape[:2] != instances.shape:
             raise ValueError(f"image is {image.shape[:2]}, instances are on a {instances.shape} frame")
@@ -79,7 +80,7 @@ class Augmenter:
             donor_image, donor_instances = donor(np.random.default_rng(donor_stream))
             extra[METADATA_KEY] = {"image": donor_image, "masks": donor_instances.layers}
         # Copies: AutoContrast of 2.0.8 writes into the image it is given, and callers keep their images in caches.
-        result = self._compose(image=image.copy(), masks=layers.copy(), **extra)
+        result = self._applied(image=image.copy(), masks=layers.copy(), **extra)
         out, masks = result["image"], np.asarray(result["masks"])
         if out.shape != image.shape or out.dtype != image.dtype or masks.dtype != np.uint16:
             raise PolicyError(
@@ -89,6 +90,17 @@ class Augmenter:
         occupied = [bool(plane.max(initial=0)) for plane in masks]
         kept = np.ascontiguousarray(masks if all(occupied) else masks[occupied])
         return np.ascontiguousarray(out), InstanceMap(kept).drop_specks(min_area)
+
+    def _applied(self, **targets: Any) -> dict[str, Any]:
+        try:
+            result: dict[str, Any] = self._compose(**targets)
+        except Exception as error:  # transforms raise what they like: many want three channels, or a certain size
+            image, text = targets["image"], " ".join(str(error).split())
+            raise PolicyError(
+                f"policy {self.document.name} cannot be applied to a {image.shape} {image.dtype} image: "
+                f"{type(error).__name__}: {text[:300]}. Take the transform out of the policy, or use other images."
+            ) from error
+        return result
 
 
 def apply_policy(

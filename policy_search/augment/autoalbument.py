@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import albumentations as A
 
 from policy_search.augment.autoalbument_file import children_of, policy_node, release, shortened, weight_of, white_level
 from policy_search.augment.autoalbument_operations import MIN_SCALE, Leaf, Reading, convert_leaf
-from policy_search.augment.documents import MAX_BYTES, PolicyDocument, Provenance
+from policy_search.augment.documents import PolicyDocument, Provenance
+from policy_search.augment.policy_json import check_plain, read_policy_json, readable
 from policy_search.cells.errors import PolicyError
 
 READINGS: tuple[Reading, ...] = get_args(Reading)
@@ -65,16 +65,13 @@ class Conversion:
 def convert_file(path: str | Path, reading: Reading = "searched") -> Conversion:
     """Read and convert a policy file. Raises PolicyError: see `convert_policy`."""
     file = Path(path)
+    remedy = "Name AutoAlbument's policy JSON."
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise PolicyError(f"{file} is larger than {MAX_BYTES >> 20} MiB: this is not a policy file")
-        data = file.read_bytes()
-        content = json.loads(data)
-    except OSError as error:
-        raise PolicyError(f"cannot read {file}: {error.strerror or error}. Name AutoAlbument's policy JSON.") from None
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(f"{file} is damaged: not JSON ({error}). Name AutoAlbument's policy JSON.") from None
-    return convert_policy(content, reading, source=str(file), name=file.stem, sha256=hashlib.sha256(data).hexdigest())
+        content, data = read_policy_json(file, remedy)
+    except FileNotFoundError:
+        raise PolicyError(f"cannot read {file}: No such file. {remedy}") from None
+    sha256 = hashlib.sha256(data).hexdigest()
+    return convert_policy(content, reading, source=str(file), name=readable(file.stem), sha256=sha256)
 
 
 def convert_policy(
@@ -97,6 +94,7 @@ def convert_policy(
     """
     if reading not in READINGS:
         raise PolicyError(f"unknown reading {reading!r}: expected {' or '.join(READINGS)}")
+    check_plain(content, "", source)
     version = release(content, source)
     policy, key, beside = policy_node(content["transform"], source)
     white, notes = white_level(beside, source)
@@ -115,7 +113,7 @@ def convert_policy(
     provenance = Provenance.model_validate(
         {
             "name": name, "family": "searched", "converted_from": f"AutoAlbument (Albumentations {version})",
-            "reading": reading, "source": Path(source).name, "source_sha256": sha256,
+            "reading": reading, "source": readable(Path(source).name), "source_sha256": sha256,
         }
     )  # fmt: skip
     document = PolicyDocument.from_compose(A.Compose([A.OneOf(outer, p=1.0)]), provenance)

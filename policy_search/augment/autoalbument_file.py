@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from policy_search.augment.policy_json import shown
 from policy_search.cells.errors import PolicyError
 
 CONTAINERS = ("Compose", "OneOf", "Sequential")
@@ -18,7 +19,7 @@ def release(content: Any, source: str) -> str:
     version = content.get("__version__")
     if not isinstance(version, str) or not re.fullmatch(r"(0\.5|1\.[0-3])(\.\d+)?", version):
         raise PolicyError(
-            f"{source}: key __version__ is {version!r}; AutoAlbument 0.4.0 wrote its policies with Albumentations "
+            f"{source}: key __version__ is {shown(version)}; AutoAlbument 0.4.0 wrote its policies with Albumentations "
             "0.5 to 1.3. A file of 2.0 needs no conversion."
         )
     return version
@@ -27,7 +28,7 @@ def release(content: Any, source: str) -> str:
 def policy_node(root: dict[str, Any], source: str) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
     """AutoAlbument writes Compose([preprocessing…, OneOf(sub-policies), Normalize, ToTensorV2])."""
     if shortened(root, f"{source}: key transform")["__class_fullname__"] != "Compose":
-        raise PolicyError(f"{source}: key transform: expected a Compose, found {root['__class_fullname__']!r}")
+        raise PolicyError(f"{source}: key transform: expected a Compose, found {shown(root['__class_fullname__'])}")
     if root.get("p") != 1.0 or any(root.get(k) for k in ("bbox_params", "keypoint_params", "additional_targets")):
         raise PolicyError(f"{source}: key transform: AutoAlbument writes p 1 and no boxes, keypoints or more targets")
     children = root.get("transforms")
@@ -58,7 +59,7 @@ def white_level(beside: Sequence[Mapping[str, Any]], source: str) -> tuple[float
             k: v for k, v in step.items() if k not in ("__class_fullname__", "always_apply", "p") and v is not None
         }
         text = ", ".join(f"{k}={_rounded(v)}" for k, v in shown.items())
-        notes.append(f"Left out, for your own data loading: {name}({text}).")
+        notes.append(f"Left out, for your own data loading: {name[:100]}({text[:500]}).")
     if white == 1.0:
         notes.append("Written for images in 0 … 1: grey levels are converted, the policy works on either kind.")
     return white, notes
@@ -74,12 +75,12 @@ def children_of(node: Any, wanted: str, place: str) -> Iterator[tuple[Any, str]]
     """The children of a container of the wanted class, each with its place."""
     name = shortened(node, place)["__class_fullname__"]
     if name != wanted:
-        raise PolicyError(f"{place}: expected {wanted}, as AutoAlbument writes it, found {name!r}")
+        raise PolicyError(f"{place}: expected {wanted}, as AutoAlbument writes it, found {shown(name)}")
     extra = sorted(set(node) - {"__class_fullname__", "p", "transforms", "always_apply"})
     if extra:
-        raise PolicyError(f"{place}.{extra[0]}: {wanted} has no such argument. Remove it.")
+        raise PolicyError(f"{place}.{extra[0][:100]}: {wanted} has no such argument. Remove it.")
     if wanted == "OneOf" and node.get("p") != 1.0:
-        raise PolicyError(f"{place}.p: expected 1, as AutoAlbument writes it, found {node.get('p')!r}")
+        raise PolicyError(f"{place}.p: expected 1, as AutoAlbument writes it, found {shown(node.get('p'))}")
     children = node.get("transforms")
     if not isinstance(children, list) or not children:
         raise PolicyError(f"{place}.transforms: expected a list of transforms, and at least one")
@@ -99,5 +100,5 @@ def weight_of(node: Mapping[str, Any], place: str) -> float:
     """The p of a branch: its weight. Raises PolicyError: not a number from 0 to 1."""
     value = node.get("p")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
-        raise PolicyError(f"{place}.p: expected a probability from 0 to 1, found {value!r}")
+        raise PolicyError(f"{place}.p: expected a probability from 0 to 1, found {shown(value)}")
     return float(value)

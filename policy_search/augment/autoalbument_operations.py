@@ -28,6 +28,7 @@ from typing import Any, Literal, TypeGuard
 import albumentations as A
 import cv2
 
+from policy_search.augment.policy_json import shown
 from policy_search.cells.errors import PolicyError
 
 Reading = Literal["searched", "emitted"]
@@ -75,22 +76,22 @@ class Arguments:
         """An argument that AutoAlbument always writes in the same way."""
         found = self._left.pop(key, default["missing"]) if "missing" in default else self.take(key)
         if found != wanted or isinstance(found, bool) != isinstance(wanted, bool):
-            raise self.error(key, f"expected {wanted!r}, found {found!r}")
+            raise self.error(key, f"expected {wanted!r}, found {shown(found)}")
 
     def pair(self, key: str, low: float, high: float) -> Pair:
         """A range [a, b] with low ≤ a ≤ b ≤ high."""
         value = self.take(key)
         if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(_is_number(v) for v in value):
-            raise self.error(key, f"expected two finite numbers, found {value!r}")
+            raise self.error(key, f"expected two finite numbers, found {shown(value)}")
         if not low <= value[0] <= value[1] <= high:
-            raise self.error(key, f"expected a rising range within {low:g} … {high:g}, found {value!r}")
+            raise self.error(key, f"expected a rising range within {low:g} … {high:g}, found {shown(value)}")
         return value[0], value[1]
 
     def count(self, key: str) -> int:
         """A whole number of at least 1."""
         value = self.take(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.error(key, f"expected a whole number of 1 or more, found {value!r}")
+            raise self.error(key, f"expected a whole number of 1 or more, found {shown(value)}")
         return value
 
     def done(self) -> None:
@@ -101,7 +102,7 @@ class Arguments:
 
     def error(self, key: str, text: str) -> PolicyError:
         """An error that names the place."""
-        return PolicyError(f"{self.place}.{key}: {text}. Give the file as AutoAlbument 0.4.0 wrote it.")
+        return PolicyError(f"{self.place}.{key[:100]}: {text}. Give the file as AutoAlbument 0.4.0 wrote it.")
 
 
 def convert_leaf(node: Mapping[str, Any], place: str, reading: Reading, white: float) -> Leaf:
@@ -119,12 +120,12 @@ def convert_leaf(node: Mapping[str, Any], place: str, reading: Reading, white: f
     name = node["__class_fullname__"]
     if name not in _READERS:
         raise PolicyError(
-            f"{place}: AutoAlbument 0.4.0 has no operation that writes {name!r}; expected {', '.join(_READERS)}. "
+            f"{place}: AutoAlbument 0.4.0 has no operation that writes {shown(name)}; expected {', '.join(_READERS)}. "
             "Take the operation out of the file, or convert it by hand."
         )
     weight = node.get("p")
     if not _is_number(weight) or not 0.0 <= weight <= 1.0:
-        raise PolicyError(f"{place}.p: expected a probability from 0 to 1, found {weight!r}")
+        raise PolicyError(f"{place}.p: expected a probability from 0 to 1, found {shown(weight)}")
     arguments = Arguments(node, name, place)
     operation, transform, remarks = _READERS[name](arguments, reading, white)
     arguments.done()

@@ -8,6 +8,7 @@ shift of brightness is shown at half its size, and its full size stands in the c
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from policy_search.augment.apply import Augmenter, Donor
 from policy_search.augment.documents import PolicyDocument
 from policy_search.cells.dataset import CellDataset, ImageRecord
+from policy_search.cells.errors import InputError
 from policy_search.cells.files import replacing
 from policy_search.cells.instances import InstanceMap
 
@@ -115,23 +117,31 @@ def _centre(height: int, width: int) -> tuple[slice, slice]:
 
 
 def save_sheet(rows: Sequence[Sequence[Tile]], title: str, path: str | Path, *, tile_inches: float = 2.6) -> None:
-    """Write the sheet as PNG (or whatever the suffix says) in one step."""
+    """Write the sheet as PNG (or whatever the suffix says) in one step.
+
+    Raises:
+        InputError: of a kind that Matplotlib cannot write, or not writable.
+    """
+    kind = Path(path).suffix.lower().removeprefix(".") or "png"
     height, width = rows[0][0].pixels.shape[:2]
     columns = max(len(row) for row in rows)
     figure = Figure(
         figsize=(columns * tile_inches, len(rows) * (tile_inches * height / width + 0.25) + 0.45), layout="constrained"
     )
-    FigureCanvasAgg(figure)
+    kinds = FigureCanvasAgg(figure).get_supported_filetypes()
+    if kind not in kinds:
+        raise InputError(f"cannot write {path}: expected a picture, {', '.join(f'.{k}' for k in sorted(kinds))}")
     axes: Any = figure.subplots(len(rows), columns, squeeze=False)
     for row, line in zip(axes, rows, strict=True):
         for axis in row:
             axis.axis("off")
         for axis, tile in zip(row, line, strict=False):
             axis.imshow(tile.pixels, interpolation="nearest")
-            axis.set_title(tile.caption, fontsize=8)
-    figure.suptitle(textwrap.fill(title, int(13 * columns * tile_inches)), fontsize=9)
-    with replacing(path) as scratch:
-        figure.savefig(scratch, dpi=130)
+            axis.set_title(tile.caption, fontsize=8, parse_math=False)
+    figure.suptitle(textwrap.fill(title, int(13 * columns * tile_inches)), fontsize=9, parse_math=False)
+    with replacing(path) as scratch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the font lacks shows as boxes
+        figure.savefig(scratch, dpi=130, format=kind)
 
 
 def save_preview(

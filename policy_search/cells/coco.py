@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
 from policy_search.cells.annotations import source
+from policy_search.cells.coco_shapes import annotation_rle, empty_rle
 from policy_search.cells.dataset import ImageRecord
 from policy_search.cells.errors import DamagedFile, DataError
 from policy_search.cells.instances import InstanceMap, Rle
@@ -96,36 +95,31 @@ def _category_ids(value: Any) -> frozenset[Any]:
     return frozenset(e["id"] for e in entries if isinstance(e, dict) and isinstance(e.get("id"), int | str))
 
 
-def annotation_rle(annotation: dict[str, Any], height: int, width: int) -> Rle | None:
-    """RLE of one annotation on its frame, or None if it has no usable shape (a ring needs three points)."""
-    shape = annotation["segmentation"]
-    if isinstance(shape, dict):
-        rle: Rle = coco_mask.frPyObjects(shape, height, width) if isinstance(shape["counts"], list) else dict(shape)
-        return rle
-    rings = [[float(v) for v in ring] for ring in shape if len(ring) >= 6 and len(ring) % 2 == 0]
-    if not rings:
-        return None
-    parts: list[Rle] = coco_mask.frPyObjects(rings, height, width)
-    merged: Rle = parts[0] if len(parts) == 1 else coco_mask.merge(parts)
-    return merged
-
-
 def instances_of(coco: CocoFile, image_id: int) -> InstanceMap:
-    """The instance map of one image. Instance id = annotation position + 1; crowd regions are no instances."""
+    """The instance map of one image. Instance id = annotation position + 1; crowd regions are no instances.
+
+    Raises:
+        DataError: a shape cannot be drawn, or there are too many; the message names file, image and annotation.
+    """
     entry = coco.images[image_id]
     height, width = int(entry["height"]), int(entry["width"])
     rles: list[Rle] = []
-    for annotation in coco.annotations.get(image_id, []):
-        rle = None if annotation.get("iscrowd") else annotation_rle(annotation, height, width)
-        # A shape without pixels keeps its place, so that ids stay positions.
-        rles.append(rle if rle is not None else empty_rle(height, width))
-    return InstanceMap.from_rles(rles, height, width)
+    try:
+        for number, annotation in enumerate(coco.annotations.get(image_id, []), start=1):
+            rle = None if annotation.get("iscrowd") else _rle(annotation, number, height, width)
+            # A shape without pixels keeps its place, so that ids stay positions.
+            rles.append(rle if rle is not None else empty_rle(height, width))
+        return InstanceMap.from_rles(rles, height, width)
+    except DataError as error:
+        raise DataError(f"{coco.path}: image {entry['file_name']}: {error}") from error
 
 
-def empty_rle(height: int, width: int) -> Rle:
-    """RLE without a pixel."""
-    rle: Rle = coco_mask.frPyObjects({"size": [height, width], "counts": [height * width]}, height, width)
-    return rle
+def _rle(annotation: dict[str, Any], number: int, height: int, width: int) -> Rle | None:
+    try:
+        return annotation_rle(annotation, height, width)
+    except DataError as error:
+        named = f" (id {ascii(annotation['id'])[:40]})" if "id" in annotation else ""
+        raise DataError(f"annotation {number}{named}: {error}. Mend or remove it.") from None
 
 
 def annotations_key(coco: CocoFile, image_id: int) -> str:

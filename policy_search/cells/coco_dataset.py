@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,12 +35,14 @@ def coco_dataset(name: str, path: Path, split: str, folder: Path | None = None) 
     chosen = [(key, entry) for key, entry in coco.images.items() if is_annotated(entry) != (split == "unlabeled")]
     entries = [entry for _, entry in chosen]
     records, files, sources, planes, position = [], {}, {}, {}, {}
+    unlabelled = {}
     for (image_id, entry), record_id in zip(chosen, _ids(path.stem, entries), strict=True):
         record = dataclasses.replace(image_record(entry, path.stem, split, path.stem), id=record_id)
         if is_annotated(entry):
             sources[record.id] = (coco, image_id)
         else:
             record = dataclasses.replace(record, annotated=False, complete=False)
+            unlabelled[record.id] = (coco, image_id)
         records.append(record)
         files[record.id] = places[image_id]
         position[record.id] = int(entry.get("position", 0))
@@ -47,7 +50,7 @@ def coco_dataset(name: str, path: Path, split: str, folder: Path | None = None) 
         if plane:
             planes[record.id] = plane
     ordered: list[ImageRecord] = sorted(records, key=lambda r: (position[r.id], r.cell_type, r.id))
-    return CellDataset(name, tuple(ordered), FileReader(files, sources, planes))
+    return CellDataset(name, tuple(ordered), FileReader(files, sources, planes, unlabelled))
 
 
 def is_annotated(entry: dict[str, Any]) -> bool:
@@ -84,7 +87,7 @@ def image_files(coco: CocoFile, folder: Path | None = None) -> dict[int, Path | 
     files: dict[int, Path | None] = {}
     for image_id, entry in coco.images.items():
         exact = folder / str(entry["file_name"])
-        if exact.is_file():
+        if os.path.isfile(exact):  # also False for a name that no file can have
             files[image_id] = exact
             continue
         if index is None:  # walking a large folder takes long
@@ -98,7 +101,7 @@ def _images_folder(coco: CocoFile) -> Path:
     first = next((str(e["file_name"]) for e in coco.images.values()), "")
     beside = coco.path.parent
     for folder in (beside, beside / "images", beside.parent / "images"):
-        if (folder / first).is_file():
+        if os.path.isfile(folder / first):
             return folder
     return beside / "images" if (beside / "images").is_dir() else beside
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from policy_search.cells.errors import DataError
 
 MAX_ID = int(np.iinfo(np.uint16).max)
+# Cells of a culture lie two or three deep. A file with one outline ten thousand times would take hours and all memory.
+MAX_LAYERS = 256
 
 
 def first_fit(cells: Iterable[NDArray[np.int64]], height: int, width: int) -> NDArray[np.uint16]:
@@ -21,7 +23,7 @@ def first_fit(cells: Iterable[NDArray[np.int64]], height: int, width: int) -> ND
         height, width: of the frame.
 
     Raises:
-        DataError: there are more cells than labels fit into 16 bits.
+        DataError: there are more cells than labels fit into 16 bits, or more of them at one place than `MAX_LAYERS`.
     """
     room = np.zeros((0, height * width), np.uint16)
     layers: list[NDArray[np.uint16]] = []
@@ -34,6 +36,11 @@ def first_fit(cells: Iterable[NDArray[np.int64]], height: int, width: int) -> ND
             if not layer.take(pixels).any():
                 break
         else:
+            if len(layers) == MAX_LAYERS:
+                raise DataError(
+                    f"more than {MAX_LAYERS} cells lie on top of one another (the last is annotation {number}). "
+                    "Remove what is there twice."
+                )
             if len(layers) == len(room):
                 more = np.zeros((max(len(room), 4), height * width), np.uint16)  # costs memory once written to
                 room = np.concatenate([room, more]) if layers else more

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +11,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from policy_search.cells.errors import DataError
 from policy_search.cells.planes import Plane, is_tiff, read_tiff_plane
 
+# Remarks on odd tags are for whoever has set up logging, not for a user's terminal.
+for _library in ("PIL", "tifffile"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 # The stretch that brings deeper images to 8 bits. A plain cast or a division by 256 would saturate or blacken
 # cameras that use 12 of 16 bits.
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.1, 99.9
+# Pillow's modes whose channels are grey levels or red, green and blue; others are converted.
+_AS_THEY_ARE = ("1", "L", "LA", "I", "F", "RGB", "RGBA", "RGBX")
 
 
 def to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """8-bit pixels are returned as they are; deeper ones are stretched linearly from their 0.1 to 99.9 percentile."""
     if pixels.dtype == np.uint8:
         return pixels
-    values = pixels.astype(np.float32)
+    values: NDArray[Any] = pixels.astype(np.float32)
+    # As far apart as 32 bits allow, or as near: their difference, or its reciprocal, needs 64.
+    spread = float(values.max()) - float(values.min())
+    if not 1e-30 < spread < 1e30:
+        values = pixels.astype(np.float64)
     low, high = np.percentile(values, [LOW_PERCENTILE, HIGH_PERCENTILE])
     if high <= low:
         return np.zeros(pixels.shape, np.uint8)
@@ -39,14 +49,22 @@ def read_image(path: Path, plane: Plane = Plane()) -> NDArray[np.uint8]:  # noqa
             of which `plane` names none.
     """
     try:
-        pixels = read_pixels(path, plane)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that mean nothing here, and of sizes that are still allowed
+            pixels = read_pixels(path, plane)
     except FileNotFoundError:
         raise DataError(f"image file is missing: {path}") from None
     except DataError:
         raise
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
+    except PillowImage.DecompressionBombError as error:
         raise DataError(
-            f"image file is damaged: {path} ({error}). Fetch it again, save it with 8 or 16 bits, or remove its record."
+            f"image file {path} is too large to be worked on whole ({str(error).split(',')[0]}): its header is "
+            "damaged, or it has to be cut into tiles"
+        ) from None
+    except Exception as error:  # decoders raise what they stumble over
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"image file is damaged: {path} ({text}). Fetch it again, save it with 8 or 16 bits, or remove its record."
         ) from error
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
@@ -69,7 +87,7 @@ def read_pixels(path: Path, plane: Plane) -> NDArray[Any]:
 
     Raises:
         DataError: see `read_image`.
-        OSError, ValueError, SyntaxError, EOFError: the file is missing or damaged.
+        Exception: the file is missing or damaged; decoders raise what they stumble over.
     """
     if plane and is_tiff(path):
         return read_tiff_plane(path, plane)
@@ -81,7 +99,8 @@ def read_pixels(path: Path, plane: Plane) -> NDArray[Any]:
             raise DataError(f"image file {path} has no page {plane.page}: it holds 1, counted from 1")
         deep = _deep_colour(image, path)
         image.load()
-        pixels: NDArray[Any] = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+        as_it_is = image.mode in _AS_THEY_ARE or image.mode.startswith("I;16")
+        pixels: NDArray[Any] = np.asarray(image if as_it_is else image.convert("RGB"))
     if deep:
         pixels = _read_deep_colour(path)
     if plane.channel is None:
@@ -110,7 +129,11 @@ def _deep_colour(image: PillowImage.Image, path: Path) -> bool:
 
 def _read_deep_colour(path: Path) -> NDArray[Any]:
     """(H, W, 3 or 4) uint16, RGB first."""
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it warns of tags it does not know
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
         raise ValueError("16-bit colours that cannot be decoded")
     found: NDArray[Any] = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]

@@ -33,11 +33,14 @@ class FileReader:
         files: record id → image file (None where the file is missing: an error only once it is asked for).
         sources: record id → (annotation file, COCO image id); absent for unlabelled images.
         planes: record id → plane of its file, where the file holds several.
+        unlabelled: record id → (annotation file, COCO image id) of images that the file calls unlabelled. Annotations
+            that it has of them nonetheless are not read, but a check counts them.
     """
 
     files: dict[str, Path | None]
     sources: dict[str, tuple[CocoFile, int]] = field(repr=False)
     planes: dict[str, Plane] = field(default_factory=dict)
+    unlabelled: dict[str, tuple[CocoFile, int]] = field(default_factory=dict, repr=False)
 
     def image(self, record: ImageRecord) -> NDArray[np.uint8]:
         """See `Reader`. Raises DataError when missing, damaged, or of another size than annotated."""
@@ -58,7 +61,11 @@ class FileReader:
 
     def content_key(self, record: ImageRecord) -> str:
         """Digest of the image file's bytes and the annotations."""
-        digest = hashlib.sha256(self._path(record).read_bytes()).hexdigest()
+        path = self._path(record)
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(f"image file cannot be read: {path} ({error.strerror or error})") from error
         digest += self.planes.get(record.id, Plane()).key()
         return digest + (annotations_key(*self.sources[record.id]) if record.id in self.sources else "-")
 
@@ -76,11 +83,13 @@ def merge_readers(readers: Sequence[FileReader]) -> FileReader:
     files: dict[str, Path | None] = {}
     sources: dict[str, tuple[CocoFile, int]] = {}
     planes: dict[str, Plane] = {}
+    unlabelled: dict[str, tuple[CocoFile, int]] = {}
     for reader in readers:
         files |= reader.files
         sources |= reader.sources
         planes |= reader.planes
-    return FileReader(files, sources, planes)
+        unlabelled |= reader.unlabelled
+    return FileReader(files, sources, planes, unlabelled)
 
 
 @lru_cache(maxsize=4)

@@ -196,7 +196,7 @@ def _vertices(segmentation: object) -> int:
     """Vertices of a COCO segmentation: rings [x0, y0, x1, y1, …]; RLE has none."""
     if not isinstance(segmentation, list):
         return 0
-    rings = [ring for ring in segmentation if len(ring) >= 6]
+    rings = [ring for ring in segmentation if isinstance(ring, list) and len(ring) >= 6]
     return sum(len(ring) // 2 - (list(ring[:2]) == list(ring[-2:])) for ring in rings)
 
 

@@ -261,7 +261,7 @@ HOSTILE = {
     "unknown argument": (spoil([*LEAF, "shear"], [1, 1]), "shear: AutoAlbument 0.4.0 writes no such argument"),
     "missing argument": (spoil([*LEAF, "rotate_limit"], None), "rotate_limit: expected two finite numbers"),
     "text for a number": (spoil([*LEAF, "rotate_limit"], ["1", "2"]), "expected two finite numbers"),
-    "not finite": (spoil([*LEAF, "rotate_limit"], [float("nan")] * 2), "expected two finite numbers"),
+    "not finite": (spoil([*LEAF, "rotate_limit"], [float("nan")] * 2), r"rotate_limit\[0\]: nan is not a finite"),
     "falling": (spoil([*LEAF, "rotate_limit"], [20, 10]), "rising range"),
     "too large": (spoil([*LEAF, "rotate_limit"], [500, 500]), "within -180 … 180"),
     "two movements": (spoil([*LEAF, "shift_limit_x"], [0.5, 0.5]), "expected one movement"),

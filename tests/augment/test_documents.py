@@ -109,7 +109,7 @@ INNER = ["transform", "transforms", 0, "transforms", 0]
         ([*INNER, "rotate"], [0, float("nan")], r"rotate\[1\]: nan is not a finite number"),
         ([*INNER, "p"], float("inf"), r"\.p: inf is not a finite"),
         ([*INNER, "p"], KeyError, r"\.p: missing"),
-        ([*INNER, "p"], 3.0, "refuses"),
+        ([*INNER, "p"], 3.0, r"\.p: expected a probability from 0 to 1, found 3\.0"),
         ([*INNER, "scale"], "big", "refuses"),
         ([*INNER, "__class_fullname__"], "Lambda", "carries Python code"),
         (["__version__"], "1.4.0", "__version__ is '1.4.0', expected 2.0.8"),

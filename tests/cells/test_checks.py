@@ -75,6 +75,10 @@ def entry_repeated(t):
     t.splits["train"]["images"].append(dict(t.image("train")))
 
 
+def hidden(t):
+    t.image("train")["annotated"] = False
+
+
 def orphaned(t):
     for cell in t.splits["train"]["annotations"][:3]:
         cell["image_id"] = 77
@@ -180,6 +184,7 @@ CASES = {
     "image-name-conflict": (name_conflict, 2),
     "image-entry-repeated": (entry_repeated, 1),
     "annotation-orphaned": (orphaned, 3),
+    "annotation-hidden": (hidden, 15),
     "annotation-id-repeated": (id_repeated, 2),
     "category-unknown": (category, 4),
     "type-near-miss": (near_miss, 6),

@@ -1,12 +1,12 @@
-"""What a COCO file has to hold, and the sentence for one that does not; small files are read whole."""
+"""What a COCO file has to hold, and the sentence for one that does not."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from policy_search.cells.annotations.image_entries import check_image
 from policy_search.cells.errors import DataError
 
 Entry = dict[str, Any]
@@ -29,42 +29,10 @@ class Content(NamedTuple):
     rest: Entry
 
 
-def parse(data: bytes, path: Path) -> Content:
-    """Content of a file that is small enough to be held in memory.
-
-    Raises:
-        DataError: not JSON, or without usable images and annotations; the message names the file.
-    """
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:  # damaged text, endless numbers, brackets without end
-        raise not_json(path, str(error)) from error
-    if not isinstance(content, dict) or IMAGES not in content:
-        raise not_coco(path)
-    images, replaced = image_table(checked_images(members(content.pop(IMAGES), path, IMAGES), path))
-    grouped: dict[Any, list[Entry]] = {}
-    for entry in members(content.pop(ANNOTATIONS, []), path, ANNOTATIONS):
-        append(grouped, entry, path)
-    return Content(images, grouped, replaced, content)
-
-
-def members(value: Any, path: Path, key: str) -> list[Entry]:
-    """The entries under a key, given as a list or as a mapping from some id."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
-        raise not_entries(path, key, value)
-    return value
-
-
 def checked_images(entries: list[Entry], path: Path) -> list[Entry]:
     """The image entries, each with what it needs."""
     for entry in entries:
-        missing = {"id", "file_name", "height", "width"} - entry.keys()
-        if missing:
-            raise DataError(f"{path}: an image entry lacks {', '.join(sorted(missing))}: {str(entry)[:120]}")
-        if isinstance(entry["id"], list | dict):
-            raise _no_id(path, "id", entry)
+        check_image(entry, path)
     return entries
 
 
@@ -105,6 +73,11 @@ def not_coco(path: Path) -> DataError:
 def not_entries(path: Path, key: str, value: Any) -> DataError:
     """The error for a key that holds no entries."""
     return DataError(f"{path}: '{key}' should be a list or a mapping of objects, found {type(value).__name__}")
+
+
+def repeated_key(path: Path, key: str) -> DataError:
+    """The error for a key that stands twice in one object: JSON parsers keep the last one, and lose what was before."""
+    return DataError(f"{path}: the key {ascii(key)[:80]} stands twice in one object. Remove one, or rename it.")
 
 
 def _no_id(path: Path, key: str, entry: Entry) -> DataError:

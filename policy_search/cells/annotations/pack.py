@@ -25,7 +25,7 @@ import numpy as np
 from policy_search.cells.annotations import fragment
 from policy_search.cells.annotations.entries import ANNOTATIONS, IMAGES, Entry, append, checked_images, image_table
 
-MAGIC = b"COCO copy 1\n\0\0\0\0"
+MAGIC = b"COCO copy 2\n\0\0\0\0"
 # Per fragment: position of its image among the image ids, where it stands, its CRC-32.
 _FRAGMENT = np.dtype([("image", "<i8"), ("offset", "<i8"), ("length", "<i8"), ("crc", "<u4")])
 _TRAILER = struct.Struct("<QQQI16s")  # tail's offset, length of its JSON, length of its arrays, CRC-32, magic
@@ -47,7 +47,6 @@ def write(file: BinaryIO, content: Iterable[tuple[str, Any]], path: Path) -> Non
 
     Raises:
         DataError: an entry lacks what it needs.
-        stream.RepeatedKeyError: from `content`.
     """
     writer = _Writer(file)
     images: list[Entry] = []

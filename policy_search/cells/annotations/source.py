@@ -12,7 +12,15 @@ from typing import Any, BinaryIO
 from policy_search.cells.annotations import folder as folders
 from policy_search.cells.annotations import pack as packs
 from policy_search.cells.annotations import stamps, stream
-from policy_search.cells.annotations.entries import Content, Entry, parse
+from policy_search.cells.annotations.entries import (
+    ANNOTATIONS,
+    IMAGES,
+    Content,
+    Entry,
+    append,
+    checked_images,
+    image_table,
+)
 from policy_search.cells.annotations.pack import DamagedError, Pack
 from policy_search.cells.errors import DataError
 
@@ -104,13 +112,25 @@ def read(path: Path, key: str, data: bytes | None) -> tuple[Content, str]:
         OSError: gone meanwhile.
     """
     if data is not None:
-        return parse(data, path), key
-    try:
-        pack, key = _packed(path, key)
-    except stream.RepeatedKeyError:  # no file anybody makes on purpose: held as it is
-        data = path.read_bytes()
-        return parse(data, path), hashlib.sha256(data).hexdigest()
+        return _parsed(data, path), key
+    pack, key = _packed(path, key)
     return Content(pack.images, PackedAnnotations(path, key, pack), pack.replaced, pack.rest), key
+
+
+def _parsed(data: bytes, path: Path) -> Content:
+    """Content of a file that is small enough to be held in memory, by the same parser as of a large one."""
+    images: list[Entry] = []
+    grouped: dict[Any, list[Entry]] = {}
+    rest: Entry = {}
+    for key, value in stream.pieces(io.BytesIO(data).read, path):
+        if key == IMAGES:
+            images.append(value)
+        elif key == ANNOTATIONS:
+            append(grouped, value, path)
+        else:
+            rest[key] = value
+    table, replaced = image_table(checked_images(images, path))
+    return Content(table, grouped, replaced, rest)
 
 
 def _folder() -> Path | None:

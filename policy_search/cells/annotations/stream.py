@@ -13,16 +13,12 @@ from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any
 
-from policy_search.cells.annotations.entries import ANNOTATIONS, IMAGES, not_coco, not_entries, not_json
+from policy_search.cells.annotations.entries import ANNOTATIONS, IMAGES, not_coco, not_entries, not_json, repeated_key
 
 CHUNK = 1 << 22  # bytes
 # A value cut off at the end of the window fails this close to it (the longest literal is `-Infinity`), or in a text.
 _NEAR = 16
 _decode = json.JSONDecoder().raw_decode
-
-
-class RepeatedKeyError(Exception):
-    """A key stands twice. `json.loads` lets the later one win, which cannot be known before the end."""
 
 
 def pieces(read: Callable[[int], bytes], path: Path) -> Iterator[tuple[str, Any]]:
@@ -33,8 +29,7 @@ def pieces(read: Callable[[int], bytes], path: Path) -> Iterator[tuple[str, Any]
         path: of the file, for messages.
 
     Raises:
-        DataError: not JSON, or of another form; the message names the file.
-        RepeatedKeyError: see there.
+        DataError: not JSON, of another form, or a key stands twice; the message names the file.
     """
     text = _Window(read, path)
     first = text.symbol()
@@ -45,7 +40,7 @@ def pieces(read: Callable[[int], bytes], path: Path) -> Iterator[tuple[str, Any]
     seen: set[str] = set()
     for key in text.keys():  # noqa: SIM118 (no mapping)
         if key in seen:
-            raise RepeatedKeyError(key)
+            raise repeated_key(path, key)
         seen.add(key)
         if key in (IMAGES, ANNOTATIONS):
             for entry in text.entries(key):
@@ -154,12 +149,12 @@ class _Window:
                 yield self._entry(key)
         elif kind == "{":
             self.skip()
-            # Hashes instead of texts: a tenth of the memory, and two texts of one hash are only read the slow way.
+            # Hashes instead of texts: a tenth of the memory. Two texts of one hash are met in one of 10¹² large files.
             seen: set[int] = set()
             for count, name in enumerate(self.keys(), start=1):
                 seen.add(hash(name))
                 if len(seen) < count:
-                    raise RepeatedKeyError(name)
+                    raise repeated_key(self.path, name)
                 yield self._entry(key)
         else:
             raise not_entries(self.path, key, self.value())

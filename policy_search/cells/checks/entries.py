@@ -9,7 +9,7 @@ from typing import Any
 
 from policy_search.cells.checks.findings import Finding, amount, some
 from policy_search.cells.coco import CocoFile
-from policy_search.cells.dataset import CellDataset
+from policy_search.cells.dataset import CellDataset, ImageRecord
 from policy_search.cells.livecell import FileReader
 
 
@@ -84,7 +84,24 @@ def name_findings(dataset: CellDataset) -> Iterator[Finding]:
 
 def coco_files(dataset: CellDataset) -> list[CocoFile]:
     """The annotation files behind a dataset, in order of first use; none behind the demo culture."""
-    if not isinstance(dataset.reader, FileReader):
-        return []
-    found = {str(coco.path): coco for coco, _ in dataset.reader.sources.values()}
-    return list(found.values())
+    return _files(dataset.reader.sources) if isinstance(dataset.reader, FileReader) else []
+
+
+def coco_files_of_unlabelled(dataset: CellDataset) -> list[CocoFile]:
+    """The annotation files that call images of the dataset unlabelled."""
+    return _files(dataset.reader.unlabelled) if isinstance(dataset.reader, FileReader) else []
+
+
+def _files(sources: dict[str, tuple[CocoFile, int]]) -> list[CocoFile]:
+    return list({str(coco.path): coco for coco, _ in sources.values()}.values())
+
+
+def hidden_findings(dataset: CellDataset, record: ImageRecord) -> Iterator[Finding]:
+    """Annotations of an unlabelled image."""
+    if not isinstance(dataset.reader, FileReader) or record.id not in dataset.reader.unlabelled:
+        return
+    coco, image_id = dataset.reader.unlabelled[record.id]
+    count = len(coco.annotations.get(image_id, []))
+    if count:
+        text = f'{amount(count, "annotation")} of an image with "annotated": false in {coco.path.name}'
+        yield Finding("annotation-hidden", record.id, record.split, text, count)

@@ -36,6 +36,7 @@ CODES: dict[str, Code] = {
     # Annotation files.
     "image-entry-repeated": Code(WARNING, "entries", "the same image entry more than once"),
     "annotation-orphaned": Code(WARNING, "annotations", "annotations of an image that is not in the file: never seen"),
+    "annotation-hidden": Code(WARNING, "annotations", "annotations of images marked as unlabelled: never seen"),
     "annotation-id-repeated": Code(WARNING, "annotations", "annotation ids that are given more than once"),
     "category-unknown": Code(WARNING, "annotations", "category ids that the file's categories lack"),
     "type-near-miss": Code(WARNING, "images", "cell type spelt almost like one of LIVECell's"),

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_search.cells.checks.across import Seen, across
-from policy_search.cells.checks.entries import Ids, coco_files, file_findings, name_findings
+from policy_search.cells.checks.entries import (
+    Ids,
+    coco_files,
+    coco_files_of_unlabelled,
+    file_findings,
+    hidden_findings,
+    name_findings,
+)
 from policy_search.cells.checks.findings import CODES, ERROR, Finding
 from policy_search.cells.checks.overlaps import overlap_findings
 from policy_search.cells.checks.pictures import digest, pixel_findings, read
@@ -95,7 +102,9 @@ class Check:
 
     def add(self, dataset: CellDataset, progress: Callable[[], None] = lambda: None) -> None:
         """Look at every image of one split; `progress` is called after each."""
-        ids = {str(coco.path): Ids(coco) for coco in coco_files(dataset)}
+        # Of a file with labelled images too, orphans are told with those.
+        files = coco_files(dataset) or coco_files_of_unlabelled(dataset)
+        ids = {str(coco.path): Ids(coco) for coco in files}
         for record in {record.id: record for record in dataset}.values():
             self._record(dataset, record, ids)
             self._images[record.split] += 1
@@ -120,6 +129,7 @@ class Check:
         else:
             self._findings += pixel_findings(image, record)
             pixels = digest(image)
+        self._findings += hidden_findings(dataset, record)
         self._seen.append(Seen(record, pixels, self._cells(dataset, record, ids) if record.annotated else None))
 
     def _cells(self, dataset: CellDataset, record: ImageRecord, ids: dict[str, Ids]) -> int | None:

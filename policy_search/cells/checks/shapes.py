@@ -40,9 +40,10 @@ class Outlines:
         owner, rings = [], []
         for index, annotation in enumerate(annotations):
             shape = annotation["segmentation"]
-            if isinstance(shape, dict):
+            # Of a crowd nobody has drawn the shape, which may be anything; null is no shape.
+            if isinstance(shape, dict) or annotation.get("iscrowd"):
                 continue
-            for ring in shape:
+            for ring in shape or []:
                 if len(ring) >= 6 and len(ring) % 2 == 0:
                     owner.append(index)
                     rings.append(ring)
@@ -138,8 +139,8 @@ def _boxes_that_differ(
     given = np.full((len(annotations), 4), np.inf)
     for index in np.flatnonzero(has).tolist():
         box = annotations[index]["bbox"]
-        if isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box):
-            given[index] = box
+        if isinstance(box, list) and len(box) == 4:
+            given[index] = [_as_float(v) for v in box]
     frame = np.array([record.width, record.height] * 2, np.float64)
     corners = np.column_stack([given[:, :2], given[:, :2] + given[:, 2:]])
 
@@ -156,13 +157,16 @@ def _boxes_that_differ(
 def _areas_that_differ(annotations: Sequence[Annotation], kept: Flags, measured: list[Floats]) -> Flags:
     """(N,) bool: farther than the tolerance from the area of the outline and from that of its pixels."""
     has = np.array([a.get("area") is not None for a in annotations], bool) & kept
-    given = np.array(
-        [
-            a["area"] if h and isinstance(a["area"], int | float) else np.inf
-            for a, h in zip(annotations, has, strict=True)
-        ]
-    )
+    given = np.array([_as_float(a["area"]) if h else np.inf for a, h in zip(annotations, has, strict=True)])
     with np.errstate(invalid="ignore"):
         near = [np.abs(given - m) <= np.maximum(AREA_FLOOR, AREA_TOLERANCE * m) for m in measured]
     differs: Flags = has & ~np.logical_or.reduce(near)
     return differs
+
+
+def _as_float(value: Any) -> float:
+    """What is no number, or none that fits, is as far off as can be."""
+    try:
+        return float(value) if isinstance(value, int | float) else np.inf
+    except OverflowError:
+        return np.inf

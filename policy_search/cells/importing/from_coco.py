@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from policy_search.cells.coco import CocoFile, annotation_rle, empty_rle, read_coco
+from policy_search.cells.coco import CocoFile, read_coco
 from policy_search.cells.coco_dataset import image_files, is_annotated, plane_of
+from policy_search.cells.coco_shapes import annotation_rle, empty_rle
 from policy_search.cells.errors import DataError
 from policy_search.cells.images import read_image
 from policy_search.cells.importing.collected import Collected, annotations_of_codes
@@ -27,7 +28,7 @@ def coco_files_in(folder: Path, names: Sequence[str]) -> list[Path]:
         if name.lower().endswith(".json"):
             try:
                 content = json.loads((folder / name).read_bytes())
-            except ValueError:
+            except (ValueError, RecursionError, OSError):
                 continue
             known = isinstance(content, dict) and {"images", "annotations"} <= content.keys()
             info = content.get("info") if known else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
 
 from policy_search.cells.errors import DataError
 from policy_search.cells.importing.seg_file import read_seg_masks
 from policy_search.cells.planes import Plane, is_tiff, read_tiff_plane
 
 SEG_ENDING = "_seg.npy"
+MAX_LABEL = 1 << 53  # beyond, floats do not tell one whole number from the next
 
 
 def read_labels(path: Path, plane: Plane = Plane()) -> NDArray[np.int64]:  # noqa: B008 (it is frozen)
@@ -30,13 +31,16 @@ def read_labels(path: Path, plane: Plane = Plane()) -> NDArray[np.int64]:  # noq
             choice.
     """
     try:
-        stored = _stored(path, plane)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that mean nothing here
+            stored = _stored(path, plane)
     except FileNotFoundError:
         raise DataError(f"label image is missing: {path}") from None
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"label image is damaged: {path} ({error}). Write it again, as TIFF or PNG.") from error
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise what they stumble over
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"label image is damaged: {path} ({text}). Write it again, as TIFF or PNG.") from error
     if stored.ndim == 3 and (stored.shape[2] == 1 or (stored[..., :3] == stored[..., :1]).all()):
         stored = stored[..., 0]
     if stored.ndim != 2 or stored.size == 0:
@@ -48,10 +52,11 @@ def read_labels(path: Path, plane: Plane = Plane()) -> NDArray[np.int64]:  # noq
         raise DataError(f"label image {path} holds {stored.dtype} values: expected whole numbers")
     if stored.dtype.kind == "f" and not (np.isfinite(stored).all() and (stored == np.rint(stored)).all()):
         raise DataError(f"label image {path} holds fractions: expected whole numbers. Is it the image itself?")
-    labels = stored.astype(np.int64)
-    if labels.min() < 0:
-        raise DataError(f"label image {path} holds negative values ({labels.min()}): expected 0 for the background")
-    return labels
+    if stored.min() < 0:
+        raise DataError(f"label image {path} holds negative values ({stored.min()}): expected 0 for the background")
+    if stored.max() > MAX_LABEL:
+        raise DataError(f"label image {path} holds the value {stored.max()}: expected numbers of cells")
+    return stored.astype(np.int64)
 
 
 def _stored(path: Path, plane: Plane) -> NDArray[Any]:

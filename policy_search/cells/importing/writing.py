@@ -38,7 +38,8 @@ def described(
     images = []
     for entry, cells in zip(found.images, found.cells, strict=True):
         name = str(entry["file_name"])
-        kind = type_of(name, cell_type or entry.get("cell_type"), out.stem)
+        said = str(entry["cell_type"]) if entry.get("cell_type") else None
+        kind = type_of(name, cell_type or said, out.stem)
         own = str(entry["well"]) if well is None and entry.get("well") else f"{kind}/{well_of(name, well)}"
         images.append(({**entry, "file_name": _from(out, folder / name), "cell_type": kind, "well": own}, cells))
     return images

@@ -108,9 +108,6 @@ def test_instance_maps_and_vertices(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("body", [
-    '{"images": [], "annotations": {"a": {"image_id": 1, "segmentation": []}, "a": {"image_id": 2, "segmentation": 1'
-    "}}}",
-    '{"annotations": [{"image_id": 1, "segmentation": []}], "images": [], "annotations": []}',
     '{"images": [], "annotations": [{"image_id": 1.5, "segmentation": []}, {"image_id": true, "segmentation": 0}]}',
     '{"images": [], "annotations": [{"image_id": NaN, "segmentation": 2}, {"image_id": NaN, "segmentation": [1]}]}',
     '{"images": [], "annotations": [{"image_id": null, "segmentation": [[1.0, 2.0, 3.0]], "image_id": 3}]}',
@@ -174,6 +171,8 @@ def test_round_trip(annotations, mapping, indent, pending):
         ('{"images": [], "annotations": [{"image_id": [], "segmentation": 1}]}', "image_id should be a number or text"),
         ('{"images": [], "annotations": [{"image_id": 1, "segmentation": [[1.0, 2', "truncated: fetch it again"),
         ('{"images": [], "x": ' + "[" * 100_000, "is not JSON"),
+        ('{"annotations": [], "images": [], "annotations": []}', "the key 'annotations' stands twice"),
+        ('{"images": [], "annotations": {"a": {"image_id": 1, "segmentation": 0}, "a": {}}}', "key 'a' stands twice"),
     ],
 )
 def test_broken_files_are_named_and_leave_nothing(tmp_path, body, message):
