@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,10 @@ from policy_search.cells.annotations.entries import (
 )
 from policy_search.cells.annotations.pack import DamagedError, Pack
 from policy_search.cells.errors import DataError
+from policy_search.cells.fetch_watch import readable
 
 SMALL = 1 << 20  # bytes; below, parsing takes less time than a person notices
+LARGE = 50_000_000  # bytes; from here on, seconds in which a person would wonder
 
 
 class PackedAnnotations(Mapping[Any, list[Entry]]):
@@ -149,14 +152,23 @@ def _packed(path: Path, key: str, check: Callable[[Pack], object] | None = None)
                 pack = folders.load(folder, key, check)  # made while this process waited
                 if pack is not None:
                     return pack, key
+                _announce(path, "it is read once, about a minute for 500 MB; then from a compact copy")
                 made = folders.make(folder, partial(_fill, path))
                 stamps.tidy(folder, folders.keys(folder))
                 return made
         except folders.UnusableError as error:
             folders.warn_once(folder, str(error))
     memory = io.BytesIO()
+    _announce(path, "about a minute for 500 MB")
     found = _fill(path, memory)
     return Pack.held(memory), found
+
+
+def _announce(path: Path, what: str) -> None:
+    """Tell the user what is going on, on standard error, before a large file is read whole."""
+    size = path.stat().st_size
+    if size >= LARGE:
+        print(f"reading {path} ({readable(size)}): {what}", file=sys.stderr, flush=True)
 
 
 def _fill(path: Path, target: BinaryIO) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_search.cells import DataError
+from policy_search.cells import DataError, coco
 from policy_search.cells.annotations import folder, pack, source, stamps
 from policy_search.cells.coco import annotations_key, read_coco
 from tests.cells.annotations.odd import by_json, content, digest, text
@@ -36,6 +36,26 @@ def test_a_second_read_neither_parses_nor_hashes(file, monkeypatch):
     monkeypatch.setattr(pack, "write", None)
     assert seen(copy) == first, "known by its content, wherever it lies"
     assert len(copies()) == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_large_file_is_announced_when_it_is_read_whole(file, monkeypatch, capsys, kept):
+    if not kept:
+        monkeypatch.setenv(folder.LIMIT, "0")
+    monkeypatch.setattr(source, "LARGE", file.stat().st_size + 1)
+    read_coco(file)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(source, "LARGE", file.stat().st_size)
+    other = file.with_name("other.json")
+    other.write_bytes(file.read_bytes() + b" ")
+    said = []
+    for _ in range(2):
+        read_coco(other)
+        said.append(capsys.readouterr().err)
+        coco._READ_BEFORE.clear()
+    assert said[0].startswith(f"reading {other} (")
+    assert ("compact copy" in said[0]) == kept
+    assert said[1] == ("" if kept else said[0])
 
 
 def test_any_flipped_bit_and_any_cut_is_noticed(file):
