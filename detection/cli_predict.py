@@ -27,13 +27,19 @@ def predict(
             "Default: 520 for images longer than 1024.",
         ),
     ] = None,
+    page: Annotated[
+        int | None, typer.Option(help="Page of stacks, counted from 1: z positions and times.", show_default=False)
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="Channel of files with several, counted from 1.", show_default=False)
+    ] = None,
     preset: ForeignPreset = None,
     allow: Allow = None,
     device: Device = "cpu",
 ) -> None:
     """Find, outline and count the cells in images.
 
-    TIFF, PNG or JPG; grey or colour; 8 or 16 bits. For each image, overlays/NAME.png shows the outlines,
+    TIFF, OME-TIFF, PNG or JPG; grey or colour; 8 or 16 bits. For each image, overlays/NAME.png shows the outlines,
     labels/NAME.tif holds one number a cell (0 is background), and counts.csv has a row with the number of cells, their
     areas in pixels and the fraction of the image that they cover. If an image cannot be read, the others are done and
     the exit code is 2.
@@ -42,7 +48,7 @@ def predict(
 
     config = checked(
         PredictConfig, images=images, weights=weights, preset=preset, allow=tuple(allow or ()), out=out, score=score,
-        tile=tile, device=device,
+        tile=tile, page=page, channel=channel, device=device,
     )  # fmt: skip
     with needs_detectron2():
         from detection.predict import run_prediction

@@ -161,6 +161,7 @@ class PredictConfig(Frozen):
         score: cells of a lower score are left out. The default is that of the best F1 on two validation images
             (experiments/results/prediction.md); a model trained for longer may want another.
         tile: side of the tiles in pixels; 0 takes every image in one piece; None decides by its size.
+        page, channel: of files with several, from 1.
     """
 
     images: tuple[str, ...]
@@ -170,6 +171,8 @@ class PredictConfig(Frozen):
     out: Path
     score: float = Field(0.3, ge=0, lt=1)
     tile: int | None = Field(None, ge=0)
+    page: int | None = Field(None, ge=1)
+    channel: int | None = Field(None, ge=1)
     device: str = "cpu"
 
     @field_validator("tile")

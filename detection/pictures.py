@@ -7,14 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-
-from policy_search.cells.errors import DataError, InputError
-from policy_search.cells.images import read_image, to_uint8
-
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 
@@ -58,9 +50,9 @@ def _images(paths: Iterable[Path]) -> list[Path]:
     return sorted(kept)
 
 
-def named(paths: Sequence[Path]) -> list[Named]:
-    """A name for each file: its own without suffix, with as many of its folders before it, and its suffix behind it, as
-    it takes to differ from the others on any file system."""
+def named(paths: Sequence[Path], suffix: str = "") -> list[Named]:
+    """A name for each file, with `suffix` at its end: its own without file suffix, with as many of its folders before
+    it, and its file suffix behind it, as it takes to differ from the others on any file system."""
     parts = [path.resolve().parts for path in paths]
     depth = max(map(len, parts), default=0)
     choices = [
@@ -78,37 +70,10 @@ def named(paths: Sequence[Path]) -> list[Named]:
         while name.lower() in {n.lower() for n in names}:
             name, number = f"{own[0]}_{number}", number + 1
         names.append(name)
-    return [Named(path, name) for path, name in zip(paths, names, strict=True)]
+    return [Named(path, name + suffix) for path, name in zip(paths, names, strict=True)]
 
 
 def _name(parts: tuple[str, ...], folders: int, suffix: bool) -> str:
     file = Path(parts[-1])
     before = [part.strip("/\\:") for part in parts[max(0, len(parts) - 1 - folders) : -1]]
     return "_".join([*filter(None, before), file.stem, *([file.suffix[1:]] if suffix else [])])
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) uint8: like `policy_search.cells.images.read_image`, for files as users have them.
-
-    16-bit colour keeps its depth until it is stretched; a file of several pictures is refused, not read in part.
-
-    Raises:
-        InputError: not a picture, or several.
-    """
-    try:
-        with Image.open(path) as image:
-            pages = getattr(image, "n_frames", 1)
-            deep_colour = image.mode in ("RGB", "RGBA", "RGBX") and ";16" in str(image.tile)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError):
-        pages, deep_colour = 1, False  # what is wrong is said below
-    if pages > 1:
-        raise InputError(f"{path} holds {pages} pictures: save each as a file of its own")
-    return _deep_colour(path) if deep_colour else read_image(path)
-
-
-def _deep_colour(path: Path) -> NDArray[np.uint8]:
-    """16-bit colour, of which Pillow keeps the upper eight bits alone."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
-        raise DataError(f"{path} cannot be read as a 16-bit colour image: save it again, as grey or with 8 bits")
-    return to_uint8(np.ascontiguousarray(pixels[..., 2::-1]))  # BGR, perhaps with alpha, to RGB

@@ -19,12 +19,14 @@ from detection.find import find_cells
 from detection.livecell import HEIGHT, WIDTH
 from detection.model import build_model
 from detection.overlay import Counts, counts, overlay, visible
-from detection.pictures import Named, named, pictures, read_picture
+from detection.pictures import Named, named, pictures
 from detection.statistics.comparison import Detected
 from detection.tiles import Merged, find_in_tiles, tile_for
 from detection.weights import weights_to_test
 from policy_search.cells.errors import InputError
 from policy_search.cells.files import replacing, require_writable_folder, write_json
+from policy_search.cells.images import read_image
+from policy_search.cells.planes import Plane
 
 HEADER = ("file", "cells", "mean_area_px", "median_area_px", "foreground_fraction", "score_threshold", "name")
 
@@ -87,7 +89,8 @@ def run_prediction(config: PredictConfig, report: Callable[[str], None] = lambda
     paths, bad = pictures(config.images)
     if not paths:
         raise InputError("; ".join(bad))
-    todo = named(paths)
+    plane = Plane(config.page, config.channel)
+    todo = named(paths, plane.suffix())
     out = require_writable_folder(config.out)
     _check_nothing_is_lost(out, todo)
     # The network itself leaves out what is below the threshold: no time goes into masks that nobody will see.
@@ -99,7 +102,7 @@ def run_prediction(config: PredictConfig, report: Callable[[str], None] = lambda
     done: list[Prediction] = []
     for path, name in todo:
         try:
-            image = read_picture(path)
+            image = read_image(path, plane)
         except InputError as error:
             bad.append(str(error).rstrip("."))
             report(f"{path}: left out, it cannot be read")
@@ -137,15 +140,15 @@ def _check_nothing_is_lost(out: Path, todo: Sequence[Named]) -> None:
             raise InputError(f"{path} would be overwritten by its own result: choose another folder with --out")
     try:
         with (out / "counts.csv").open(newline="", encoding="utf-8") as file:
-            before = {Path(row["file"]).resolve() for row in csv.DictReader(file)}
+            before = {(Path(row["file"]).resolve(), row["name"]) for row in csv.DictReader(file)}
     except FileNotFoundError:
         return
     except (KeyError, csv.Error, UnicodeDecodeError):
         raise InputError(f"{out / 'counts.csv'} is not of this command: choose another folder with --out") from None
-    others = before - {path.resolve() for path, _ in todo}
+    others = before - {(path.resolve(), name) for path, name in todo}
     if others:
         raise InputError(
-            f"{out} holds the results of {len(others)} other pictures, such as {min(others).name}: choose another "
+            f"{out} holds the results of other pictures, such as {min(others)[0].name}: choose another "
             "folder with --out"
         )
 

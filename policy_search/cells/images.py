@@ -95,6 +95,11 @@ def read_pixels(path: Path, plane: Plane) -> NDArray[Any]:
         # A second page may be a thumbnail or a smaller copy: tifffile tells these from pictures.
         if is_tiff(path) and getattr(image, "n_frames", 1) > 1:
             return read_tiff_plane(path, plane)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a camera's, with a copy for its display
+            raise DataError(
+                f"image file {path} holds {frames} pictures: save the one that is meant as a file of its own"
+            )
         if plane.page not in (None, 1):
             raise DataError(f"image file {path} has no page {plane.page}: it holds 1, counted from 1")
         deep = _deep_colour(image, path)

@@ -33,6 +33,11 @@ class Plane:
     def __bool__(self) -> bool:
         return self.page is not None or self.channel is not None
 
+    def suffix(self) -> str:
+        """For names of what is made of this plane, such as `_page3_channel2`; empty when there is no choice."""
+        numbers = {"page": self.page, "channel": self.channel}
+        return "".join(f"_{axis}{number}" for axis, number in numbers.items() if number is not None)
+
     def key(self) -> str:
         """Text that tells planes of one file apart, empty when there is no choice."""
         return f"|page {self.page} channel {self.channel}" if self else ""
@@ -100,8 +105,8 @@ def _index(path: Path, axes: str, shape: tuple[int, ...], plane: Plane) -> tuple
         choices = [f"a page from 1 to {pages} (--page)"] if plane.page is None and pages > 1 else []
         choices += [f"a channel from 1 to {channels} (--channel)"] if plane.channel is None and channels > 1 else []
         raise DataError(
-            f"image file {path} holds more than one picture ({_sizes(axes, shape)}): `policy-search data import` makes "
-            f"a dataset of {' and '.join(choices)}"
+            f"image file {path} holds more than one picture ({_sizes(axes, shape)}): name {' and '.join(choices)}, for "
+            "a dataset by `policy-search data import`"
         )
     _within(path, "page", plane.page or 1, pages)
     has_channels = any(axis == "C" for axis, _ in outer)

@@ -8,8 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from detection.pictures import named, pictures, read_picture
+from detection.pictures import named, pictures
 from policy_search.cells.errors import InputError
+from policy_search.cells.images import read_image
 
 GREY = np.add.outer(np.arange(20), 3 * np.arange(30)).astype(np.uint8)
 
@@ -82,7 +83,7 @@ def test_kinds_of_pictures(tmp_path, kind):
             tifffile.imwrite(path, deep.astype(np.float32))
         case _:
             tifffile.imwrite(path, deep)
-    read = read_picture(path)
+    read = read_image(path)
     assert read.dtype == np.uint8
     assert read.shape == ((20, 30, 3) if kind.startswith("RGB") and "A" not in kind else (20, 30))
     first = read if read.ndim == 2 else read[..., 0]
@@ -94,13 +95,20 @@ def test_kinds_of_pictures(tmp_path, kind):
 
 def test_what_is_no_single_picture_is_said_so(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.stack([GREY, GREY, GREY]), photometric="minisblack")
-    with pytest.raises(InputError, match=r"stack.tif holds 3 pictures"):
-        read_picture(tmp_path / "stack.tif")
+    with pytest.raises(InputError, match=r"stack.tif holds more than one picture \(3 pages\)"):
+        read_image(tmp_path / "stack.tif")
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    for name in ("film.gif", "film.png", "film.webp"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with pytest.raises(InputError, match=rf"{name} holds 2 pictures: save the one"):
+            read_image(tmp_path / name)
+    frames[0].save(tmp_path / "camera.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    assert np.abs(read_image(tmp_path / "camera.jpg").astype(int) - GREY).mean() < 5  # the smaller copy is none
     for name in ("text.png", "text.tif"):
         (tmp_path / name).write_text("this is no picture")
         with pytest.raises(InputError, match=name):
-            read_picture(tmp_path / name)
+            read_image(tmp_path / name)
     whole = put(tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut.png"):
-        read_picture(tmp_path / "cut.png")
+        read_image(tmp_path / "cut.png")

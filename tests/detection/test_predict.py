@@ -126,7 +126,7 @@ def test_neither_pictures_nor_other_results_are_overwritten(tmp_path, weights, k
     run_prediction(PredictConfig(images=[first], weights=weights, out=out))
     run_prediction(PredictConfig(images=[first, second], weights=weights, out=out))  # more of the same is fine
     assert len(rows_of(out)) == 2
-    with pytest.raises(InputError, match=r"1 other pictures, such as b.png"):
+    with pytest.raises(InputError, match=r"other pictures, such as b.png"):
         run_prediction(PredictConfig(images=[first], weights=weights, out=out))
     assert len(rows_of(out)) == 2
     own = picture(out / "overlays/c.png")
@@ -134,6 +134,29 @@ def test_neither_pictures_nor_other_results_are_overwritten(tmp_path, weights, k
     with pytest.raises(InputError, match="overwritten by its own result"):
         run_prediction(PredictConfig(images=[own], weights=weights, out=out))
     assert (out / "overlays/c.png").read_bytes() == before
+
+
+def test_one_page_and_channel_of_a_stack(tmp_path, weights, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        detection.predict, "find_cells", lambda _, image: (seen.append(image), (CELLS, [0.9, 0.8, 0.7]))[1]
+    )
+    stack = np.random.default_rng(1).integers(0, 255, (3, 2, 50, 60), np.uint8)
+    path, out = tmp_path / "stack.ome.tif", tmp_path / "out"
+    tifffile.imwrite(path, stack, metadata={"axes": "TCYX"}, photometric="minisblack", ome=True)
+    common = {"images": [str(path)], "weights": weights, "out": out}
+    with pytest.raises(
+        InputError, match=r"3 times, 2 channels.*a page from 1 to 3 \(--page\) and a channel from 1 to 2"
+    ):
+        run_prediction(PredictConfig(**common))
+    run_prediction(PredictConfig(**common, page=3, channel=2))
+    (image,) = seen
+    assert np.array_equal(image, stack[2, 1])
+    assert [(row["file"], row["name"]) for row in rows_of(out)] == [(str(path), "stack.ome_page3_channel2")]
+    assert (out / "labels" / "stack.ome_page3_channel2.tif").is_file()
+    with pytest.raises(InputError, match=r"holds the results of other pictures, such as stack.ome.tif"):
+        run_prediction(PredictConfig(**common, page=1, channel=2))
+    assert [row["name"] for row in rows_of(out)] == ["stack.ome_page3_channel2"]
 
 
 def test_the_threshold_reaches_the_network(tmp_path, weights, monkeypatch):
