@@ -111,10 +111,10 @@ def test_cpu_seconds_are_of_this_process_and_wall_seconds_of_the_clock_on_the_wa
             pass
         with clock.paused():
             started = time.process_time()
-            while time.process_time() < started + 0.1:
+            while time.process_time() < started + 0.5:
                 pass
         time.sleep(0.1)
-    assert clock.total.cpu == pytest.approx(0.05, abs=0.02)
+    assert 0.05 <= clock.total.cpu < 0.4
     assert clock.total.wall >= 0.15
 
 
@@ -212,14 +212,14 @@ def test_stand_ins_learn_policies_that_differ_and_can_be_read() -> None:
 
 
 def test_a_servers_processes_count_while_they_run_and_afterwards() -> None:
-    busy = "import time\nwhile time.process_time() < 0.4: pass\nprint('done', flush=True)\ninput()"
+    busy = "import time\nwhile time.process_time() < 1: pass\nprint('done', flush=True)\ninput()"
     before = server_seconds(os.getpid())
     with subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert server_seconds(os.getpid()) - before >= 0.35
+        assert server_seconds(os.getpid()) - before >= 0.5
         child.communicate(b"\n")
-    assert server_seconds(os.getpid()) - before >= 0.35
+    assert server_seconds(os.getpid()) - before >= 0.5
 
 
 def test_the_benchs_server_waits_for_the_disk() -> None:

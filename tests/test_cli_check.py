@@ -149,7 +149,7 @@ def test_progress_is_for_terminals_and_an_interrupt_is_one_line(tmp_path):
         pass
     os.close(leader)
     assert told
-    assert process.wait(30) == 130
+    assert process.wait(90) == 130
     assert b"train" in shown
     assert b"interrupted: nothing is reported" in shown
     assert b"Traceback" not in shown

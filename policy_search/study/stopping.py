@@ -8,9 +8,26 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
-_asked = False  # by a signal, within `stop_at_once`; signals belong to the process
+AGAIN = 0.1  # seconds after which a signal is sent again
+
+
+@dataclass
+class _State:
+    """Signals belong to the process.
+
+    Attributes:
+        asked: a signal has come.
+        lost: what it raised got nowhere, and nobody has seen yet that it came.
+    """
+
+    asked: bool = False
+    lost: bool = False
+
+
+_state = _State()
 
 
 @contextmanager
@@ -24,18 +41,20 @@ def stop_at_once() -> Iterator[None]:
     Raises:
         ValueError: this is not the main thread.
     """
-    global _asked
 
     def stop(number: int, frame: FrameType | None) -> None:
-        global _asked
-        _asked = True
+        _state.asked, _state.lost = True, False
         raise KeyboardInterrupt
 
+    timers: list[threading.Timer] = []
+
     def again(lost: sys.UnraisableHookArgs) -> None:
-        if issubclass(lost.exc_type, KeyboardInterrupt):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-        else:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
             hook(lost)
+            return
+        _state.lost = True
+        timers.append(threading.Timer(AGAIN, _send_again))
+        timers[-1].start()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     hook, sys.unraisablehook = sys.unraisablehook, again
@@ -43,17 +62,28 @@ def stop_at_once() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+        _state.lost = False
+        for timer in timers:  # a signal that came later would end the process
+            timer.cancel()
+            timer.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-        _asked = False
+        _state.asked = False
+
+
+def _send_again() -> None:
+    # Who has seen meanwhile that a signal came is cleaning up, and is not to be disturbed.
+    if _state.lost:
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def stop_asked() -> bool:
-    """Whether a signal has come since `stop_at_once` was entered."""
-    return _asked
+    """Whether a signal has come since `stop_at_once` was entered: who asks, stops."""
+    _state.lost = False
+    return _state.asked
 
 
 def raise_if_asked() -> None:
     """Raises KeyboardInterrupt if `stop_asked`."""
-    if _asked:
+    if stop_asked():
         raise KeyboardInterrupt

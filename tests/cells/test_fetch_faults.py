@@ -179,8 +179,8 @@ def test_no_server_is_said_at_once(tmp_path, monkeypatch):
     started = time.monotonic()
     with pytest.raises(DataError, match=r"train\.json.*refused.*looked for in .*demo/A172"):
         fetch_livecell(A172, ["train"], tmp_path)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     monkeypatch.setenv("LIVECELL_URL", "http://no-such-host.invalid/x/")
     with pytest.raises(DataError, match="is there a network"):
         fetch_livecell(A172, ["train"], tmp_path)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60

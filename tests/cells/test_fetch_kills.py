@@ -118,9 +118,7 @@ def test_a_killed_one_does_not_keep_the_lock(mirror, tmp_path):
     until(lambda: (tmp_path / (A172_TRAIN + ".part")).is_file())
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    started = time.monotonic()
-    fetch_livecell(A172, EVERY, tmp_path, patience=QUICK)
-    assert time.monotonic() - started < 20
+    fetch_livecell(A172, EVERY, tmp_path, patience=QUICK)  # would wait for ever
     assert tree(tmp_path) == mirror.of("A172", *EVERY)
 
 

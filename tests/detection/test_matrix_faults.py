@@ -107,7 +107,7 @@ def test_ctrl_c_lets_running_cells_save_and_says_how_to_go_on(tmp_path, number):
     process = place.begin()
     until(lambda: place.calls["+ flip 0"])
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 130, out + err
     assert "This goes on:\ndetect matrix e.toml" in err
     assert "Traceback" not in err

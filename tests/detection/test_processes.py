@@ -114,7 +114,7 @@ def misbehave(kind, watcher, stop):
                "bug": ValueError("a bug"), "stop": TrainingInterrupted("interrupted")}[kind]  # fmt: skip
     ranks.from_first(None)
     ranks.mean({"a": 1.0}, torch.device("cpu"))
-    time.sleep(60)
+    time.sleep(150)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_end_of_one_process_ends_the_others(kind, error, message):
     begun = time.monotonic()
     with pytest.raises(error, match=message):
         spread(misbehave, (kind,), processes=2, device="cpu", watcher=Watcher())
-    assert time.monotonic() - begun < 50
+    assert time.monotonic() - begun < 120
 
 
 def count_buffers(watcher, stop):

@@ -89,7 +89,7 @@ def test_killed_and_interrupted_ends_bit_identical_and_stores_once(world, tmp_pa
     cut = tmp_path / "cut"
     killed = start(world, cut)
     stop_after(killed, cut / "state.pth", 3, signal.SIGKILL)
-    assert killed.wait(30) == -signal.SIGKILL
+    assert killed.wait(90) == -signal.SIGKILL
     assert not (cut / "model.pth").exists()
     assert rows(tmp_path / "cut.sqlite") == []
     done = iteration_of(cut / "state.pth")

@@ -211,7 +211,7 @@ def test_waiting_ends_with_patience(restless: Server) -> None:
     started = time.monotonic()
     with pytest.raises(StorageLostError, match="Start the server"):
         claim_lock(storage, "x")
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 def test_a_dead_workers_trial_is_closed(postgres_url: str, processes: Processes) -> None:
@@ -223,7 +223,7 @@ def test_a_dead_workers_trial_is_closed(postgres_url: str, processes: Processes)
         for poller in pollers:
             says(poller, "ready")
         worker.kill()
-        assert [poller.wait(20) for poller in pollers] == [0, 0]
+        assert [poller.wait(60) for poller in pollers] == [0, 0]
         # No copy waits beside it: its slot is claimed anew like any other, by one worker.
         trials = study.get_trials(deepcopy=False)
         assert [(t.state, t.user_attrs) for t in trials] == [(optuna.trial.TrialState.FAIL, {"slot": 3})]

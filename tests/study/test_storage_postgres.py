@@ -20,6 +20,9 @@ from policy_search.study.reports.storage import stored_storage, stored_study, st
 from policy_search.study.storage import StorageLostError, StudyStorage, lost_storage, open_storage
 from tests.postgres import PASSWORD, Server
 from tests.study.lossy import Proxy, lossy
+from tests.study.pauses import pauses
+
+__all__ = ["pauses"]  # a fixture
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Heartbeat of storage is supposed", "ignore::optuna.exceptions.ExperimentalWarning"
@@ -38,7 +41,7 @@ def refused(url: str) -> str:
     started = time.monotonic()
     with pytest.raises(InputError) as error:
         open_storage(url)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     text = str(error.value)
     assert PASSWORD not in text
     assert "wrong-word" not in text
@@ -193,7 +196,7 @@ def test_a_restart_between_operations_goes_unnoticed(restless: Server) -> None:
     assert lines == []
 
 
-def test_a_server_gone_for_longer_than_patience(restless: Server) -> None:
+def test_a_server_gone_for_longer_than_patience(restless: Server, pauses: list[float]) -> None:
     storage = open_storage(restless.fresh(), heartbeat=1, patience=2.0)
     study = new_study(storage)
     seen: list[BaseException] = []
@@ -205,14 +208,13 @@ def test_a_server_gone_for_longer_than_patience(restless: Server) -> None:
             trial.set_user_attr("key", 1)
         except StorageLostError as error:
             seen.append(error)
-            assert 1.9 < time.monotonic() - started < 4
+            assert time.monotonic() - started > 1.9
             raise
         return 1.0
 
-    started = time.monotonic()
     with pytest.raises(Exception) as error:  # noqa: PT011
         study.optimize(objective, n_trials=3, catch=(Exception,))
-    assert time.monotonic() - started < 6, "patience is spent once, not once for every operation"
+    assert 0 < sum(pauses) <= 2, "patience is spent once, not once for every operation"
     loss = lost_storage(error.value)
     assert loss is not None
     assert len(seen) == 1

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from policy_search.study.opening import open_study
 from policy_search.study.probe import ProbeSettings, train_base
 from policy_search.study.reports.storage import stored_study
 from policy_search.study.slots import INTERRUPTED
-from policy_search.study.stopping import stop_asked, stop_at_once
+from policy_search.study.stopping import AGAIN, raise_if_asked, stop_asked, stop_at_once
 from policy_search.study.storage import default_url, open_storage
 from policy_search.study.worker import slots_of
 from tests.postgres import PASSWORD, Server
@@ -95,13 +96,14 @@ def test_signals_free_the_slot_at_once(postgres_server: Server, postgres_url: st
         started = time.monotonic()
         for number, worker in zip((signal.SIGTERM, signal.SIGINT), workers, strict=True):
             worker.send_signal(number)
-        said = [worker.communicate(timeout=60) for worker in workers]
-        assert time.monotonic() - started < 30
+        said = [worker.communicate(timeout=90) for worker in workers]
+        assert time.monotonic() - started < 90
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
-    assert [worker.returncode for worker in workers] == [130, 130]
+    # With -m, Python ends by SIGINT (130 to a shell) whatever the exit code if the interrupt met an exec, as in imports.
+    assert all(worker.returncode in (130, -signal.SIGINT) for worker in workers), (said, workers)
     hint = "stopped; the study goes on without this worker, which comes back by the same command"
     assert [errors.strip() for _, errors in said] == [hint, hint]
     found = table(postgres_server, postgres_url)["x"]
@@ -182,19 +184,43 @@ def test_a_signal_that_a_library_hides_stops_the_training_of_a_probe() -> None:
     assert not stop_asked()
 
 
+class Collected:
+    """A signal comes while it is collected."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_an_object_is_collected_is_not_lost(number: int) -> None:
-    class Slow:
-        def __del__(self) -> None:
-            signal.raise_signal(number)
-
     def work() -> None:
         with _stoppable(lambda: "go on"):
-            Slow()  # collected at once: nothing raised there gets out
-            time.sleep(20)
+            Collected(number)  # collected at once: nothing raised there gets out
+            time.sleep(60)
 
     started = time.monotonic()
     with pytest.raises(typer.Exit) as stopped:
         work()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 45
     assert stopped.value.exit_code == 130
+
+
+def test_a_signal_that_was_seen_is_not_sent_again() -> None:
+    def collected(then: Callable[[], None]) -> None:
+        with stop_at_once():
+            Collected(signal.SIGTERM)
+            then()
+
+    def clean_up() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_asked()
+        time.sleep(5 * AGAIN)
+
+    collected(clean_up)
+    collected(lambda: None)
+    time.sleep(5 * AGAIN)  # nor when all is over
+    with pytest.raises(KeyboardInterrupt):
+        collected(lambda: time.sleep(60))
