@@ -102,7 +102,7 @@ def test_signals_free_the_slot_at_once(postgres_server: Server, postgres_url: st
         for worker in workers:
             worker.kill()
             worker.wait()
-    # With -m, Python ends by SIGINT (130 to a shell) whatever the exit code if the interrupt met an exec, as in imports.
+    # With -m, Python ends by SIGINT (130 to a shell) after an interrupt that met an exec, as imports have.
     assert all(worker.returncode in (130, -signal.SIGINT) for worker in workers), (said, workers)
     hint = "stopped; the study goes on without this worker, which comes back by the same command"
     assert [errors.strip() for _, errors in said] == [hint, hint]
