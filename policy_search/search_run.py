@@ -227,16 +227,25 @@ def _advance(
                 warn=lambda text: tell(event(message=text)),
             )
         )
+        saved = begun
+
+        def save() -> None:
+            # The checkpoint comes last: what it counts on is on the disk before it.
+            nonlocal saved
+            board.flush()
+            history.sync()
+            save_checkpoint(folder / "checkpoint.pt", search, seed=config.seed, fingerprint=data.fingerprint)
+            saved = search.done
+
         stopped = held.enter_context(stop_wanted())
         while search.done < s.steps and not stopped():
             report = search.step()
             history.append(report)
             board.add(report)
             watch(report)
-            if (search.done - first) % config.checkpoint_every == 0 or search.done == s.steps or stopped():
-                # The checkpoint comes last: what it counts on is on the disk before it.
-                board.flush()
-                history.sync()
-                save_checkpoint(folder / "checkpoint.pt", search, seed=config.seed, fingerprint=data.fingerprint)
+            if (search.done - first) % config.checkpoint_every == 0:
+                save()
             tell(event(report=report))
+        if saved < search.done:  # asked once, here: a wish to stop may come at any line of the loop
+            save()
         return history.reports, search.done - begun

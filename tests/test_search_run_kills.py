@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from policy_search import search_run, tensorboard
 from policy_search.search_run import SearchEvent, run_search
@@ -164,4 +166,37 @@ def test_stopped_after_every_single_step(whole: Path, tmp_path: Path, monkeypatc
             run_search(tiny(out, checkpoint_every=1), listener=stop)
         assert len(steps_in(out)) == number + 1
     assert run_search(tiny(out, checkpoint_every=1)).made == 0
+    assert_same_end(out, whole)
+
+
+@pytest.mark.parametrize("line", ["tell", "append", "save"])
+def test_a_wish_to_stop_at_any_line_of_a_step_leaves_a_checkpoint_of_that_step(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    out, times = tmp_path / "run", 0
+
+    def then_signal(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            nonlocal times
+            given = call(*arguments, **named)
+            times += 1
+            if times == (2 if line == "save" else 6):
+                signal.raise_signal(signal.SIGINT)
+            return given
+
+        return wrapped
+
+    heard = then_signal(lambda event: None)
+    if line == "append":
+        monkeypatch.setattr(search_run.History, "append", then_signal(search_run.History.append))
+    elif line == "save":
+        monkeypatch.setattr(search_run, "save_checkpoint", then_signal(search_run.save_checkpoint))
+    steps = {"tell": 6, "append": 6, "save": 8}[line]
+    outcome = run_search(
+        tiny(out), listener=lambda event: heard(event) if line == "tell" and event.report is not None else None
+    )
+    assert outcome.made == steps == len(steps_in(out))
+    state = torch.load(out / "checkpoint.pt", weights_only=True)["state"]
+    assert state["done"] == list(STEPS)[steps]
+    run_search(tiny(out))
     assert_same_end(out, whole)
