@@ -42,8 +42,8 @@ def test_cpu_seconds_are_those_of_each_job() -> None:
     seconds = in_turn({"long": lambda: work(0.03), "short": lambda: (work(0.01), calls.append(1))}, 4)
     assert len(calls) == WARM_UP + 4
     assert len(seconds["long"]) == len(seconds["short"]) == 4
-    assert min(seconds["long"]) == pytest.approx(0.03, abs=0.009)
-    assert min(seconds["short"]) == pytest.approx(0.01, abs=0.009)
+    assert min(seconds["long"]) == pytest.approx(0.03, abs=0.005)
+    assert min(seconds["short"]) == pytest.approx(0.01, abs=0.005)
 
 
 def test_the_policy_learns_from_the_first_step_and_the_identity_does_nothing() -> None:

@@ -82,7 +82,7 @@ def test_it_is_refused_at_once_and_with_a_sentence(tmp_path: Path, name: str) ->
     began = time.process_time()
     with pytest.raises(PolicyError, match=message) as caught:
         load_policy(tmp_path / "bad.json")
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 5
     assert "bad.json" in str(caught.value)
     assert len(str(caught.value)) < 600
 
@@ -165,4 +165,4 @@ def test_at_its_limit_a_transform_still_ends(name: str, arguments: dict[str, Any
     image = np.random.default_rng(0).integers(0, 256, (130, 176), np.uint8)
     began = time.process_time()
     A.Compose([getattr(A, name)(**arguments, p=1.0)])(image=image, masks=np.zeros((2, 130, 176), np.uint16))
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 5

@@ -109,7 +109,7 @@ def test_one_outline_thousands_of_times_is_an_error_and_not_thousands_of_layers(
     began = time.process_time()
     with pytest.raises(DataError, match=r"cells\.json.*more than 256 cells lie on top of one another"):
         instances_of(read_coco(path), 1)
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 5
     assert len(instances_of(read_coco(write(tmp_path, [SQUARE] * 256)), 1)) == 256
 
 
