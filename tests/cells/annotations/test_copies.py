@@ -45,9 +45,9 @@ def test_a_large_file_is_announced_when_it_is_read_whole(file, monkeypatch, caps
     monkeypatch.setattr(source, "LARGE", file.stat().st_size + 1)
     read_coco(file)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(source, "LARGE", file.stat().st_size)
     other = file.with_name("other.json")
     other.write_bytes(file.read_bytes() + b" ")
+    monkeypatch.setattr(source, "LARGE", other.stat().st_size)
     said = []
     for _ in range(2):
         read_coco(other)
